@@ -1,0 +1,74 @@
+"""A process's start and end: tells its supervisor that it is ready, learns that it must end.
+
+Told to end by SIGTERM or SIGINT, or by the death of the supervisor (end of file on the descriptor that the supervisor
+left in INFEROXY_SUPERVISOR_FD), so that nothing outlives a supervisor that was killed.
+"""
+
+import asyncio
+import os
+import select
+import signal
+from types import FrameType
+
+SUPERVISOR_FD = "INFEROXY_SUPERVISOR_FD"
+
+
+class Lifecycle:
+    """One per process, made in the main thread. `fileno()` becomes readable when the process must end."""
+
+    def __init__(self) -> None:
+        self._read, self._write = os.pipe()
+        os.set_blocking(self._write, False)
+        self._supervisor = int(os.environ.pop(SUPERVISOR_FD, "-1"))
+        self._epoll = select.epoll()
+        self._epoll.register(self._read, select.EPOLLIN)
+        if self._supervisor >= 0:
+            os.set_inheritable(self._supervisor, False)
+            self._epoll.register(self._supervisor, select.EPOLLIN | select.EPOLLHUP)
+        self._stopping = False
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, self._on_signal)
+        signal.set_wakeup_fd(self._write, warn_on_full_buffer=False)
+
+    @property
+    def stopping(self) -> bool:
+        """Whether the process has been told to end."""
+        if not self._stopping and self._epoll.poll(0):
+            self._stopping = True
+        return self._stopping
+
+    def fileno(self) -> int:
+        """A descriptor for a poller: readable once the process has been told to end."""
+        return self._epoll.fileno()
+
+    def ready(self) -> None:
+        """Tell the supervisor, if there is one, that this process does its work now."""
+        if self._supervisor >= 0:
+            try:
+                os.write(self._supervisor, b"READY\n")
+            except OSError:
+                self._stopping = True
+
+    async def wait(self) -> None:
+        """Return when the process has been told to end."""
+        loop = asyncio.get_running_loop()
+        told: asyncio.Future[None] = loop.create_future()
+        if self.stopping:
+            return
+        loop.add_reader(self.fileno(), lambda: told.done() or told.set_result(None))
+        try:
+            await told
+        finally:
+            loop.remove_reader(self.fileno())
+            self._stopping = True
+
+    def close(self) -> None:
+        """Give the descriptors back (tests; a process simply ends)."""
+        signal.set_wakeup_fd(-1)
+        self._epoll.close()
+        for fd in (self._read, self._write, self._supervisor):
+            if fd >= 0:
+                os.close(fd)
+
+    def _on_signal(self, number: int, frame: FrameType | None) -> None:
+        self._stopping = True

@@ -1,0 +1,195 @@
+"""The only place that makes ZeroMQ sockets, and the two ways they are driven.
+
+`LoopSocket` drives a socket from an asyncio loop through the loop's own reader (no zmq.asyncio: one callback drains all
+that is there); thread loops use `zmq.Poller` on what these functions return.
+Invariants: every socket has a bounded high-water mark and linger 0; a ROUTER reports unroutable messages
+(ROUTER_MANDATORY) and a peer that comes back takes its identity over (ROUTER_HANDOVER).
+"""
+
+import asyncio
+import errno
+import hashlib
+import os
+import tempfile
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import zmq
+
+HIGH_WATER_MARK = 100_000  # messages per peer; queues proper are bounded by the batch manager
+COPY_BELOW_BYTES = 65_536  # smaller frames are cheaper to copy than to reference-count
+RECONNECT_MS = 50
+RECONNECT_MAX_MS = 1_000
+MAX_DRAIN = 256  # messages taken in one go before others get a turn
+UNIX_PATH_LIMIT = 100  # bytes; sun_path holds 107
+
+Frame = Any
+
+
+def context() -> zmq.Context[zmq.Socket[bytes]]:
+    """A context for one process or one test; end it with `destroy(linger=0)`."""
+    ctx: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
+    ctx.set(zmq.MAX_SOCKETS, 4096)
+    return ctx
+
+
+def _make(ctx: zmq.Context[zmq.Socket[bytes]], kind: int) -> zmq.Socket[bytes]:
+    sock = ctx.socket(kind)
+    sock.set(zmq.LINGER, 0)
+    sock.set(zmq.SNDHWM, HIGH_WATER_MARK)
+    sock.set(zmq.RCVHWM, HIGH_WATER_MARK)
+    sock.set(zmq.RECONNECT_IVL, RECONNECT_MS)
+    sock.set(zmq.RECONNECT_IVL_MAX, RECONNECT_MAX_MS)
+    sock.copy_threshold = COPY_BELOW_BYTES
+    return sock
+
+
+def router(
+    ctx: zmq.Context[zmq.Socket[bytes]],
+    endpoint: str,
+    *,
+    mode: int | None = None,
+    max_message_bytes: int = -1,
+) -> zmq.Socket[bytes]:
+    """A bound ROUTER.
+
+    Args:
+        ctx: The process's context.
+        endpoint: tcp://host:port (port 0 picks one; see `bound_endpoint`) or ipc://path.
+        mode: Permission bits of an ipc socket file, so that a container's user may write to it.
+        max_message_bytes: A larger frame disconnects its sender; -1 is no limit.
+
+    Raises:
+        OSError: The endpoint is taken or may not be bound; the message names it.
+    """
+    sock = _make(ctx, zmq.ROUTER)
+    sock.set(zmq.ROUTER_MANDATORY, 1)
+    sock.set(zmq.ROUTER_HANDOVER, 1)
+    sock.set(zmq.MAXMSGSIZE, max_message_bytes)
+    if endpoint.startswith("ipc://"):
+        Path(endpoint[6:]).parent.mkdir(parents=True, exist_ok=True)
+    try:
+        sock.bind(endpoint)
+    except zmq.ZMQError as exc:
+        sock.close(0)
+        raise OSError(exc.errno or errno.EADDRINUSE, f"cannot listen on {endpoint}: {exc.strerror}") from exc
+    if mode is not None and endpoint.startswith("ipc://"):
+        os.chmod(endpoint[6:], mode)
+    return sock
+
+
+def dealer(
+    ctx: zmq.Context[zmq.Socket[bytes]], endpoint: str, identity: bytes = b"", *, immediate: bool = False
+) -> zmq.Socket[bytes]:
+    """A connected DEALER; it reconnects by itself, with the same identity.
+
+    Args:
+        ctx: The process's context.
+        endpoint: Where the ROUTER is.
+        identity: The name its peer knows it by; empty: one the peer makes up.
+        immediate: Queue nothing while the peer is away: `send` says False instead.
+    """
+    sock = _make(ctx, zmq.DEALER)
+    if identity:
+        sock.set(zmq.IDENTITY, identity)
+    if immediate:
+        sock.set(zmq.IMMEDIATE, 1)
+    sock.connect(endpoint)
+    return sock
+
+
+def pair(ctx: zmq.Context[zmq.Socket[bytes]], name: str) -> tuple[zmq.Socket[bytes], zmq.Socket[bytes]]:
+    """Two ends of an in-process pipe: (bound, connected); each may live in its own thread."""
+    bound, connected = _make(ctx, zmq.PAIR), _make(ctx, zmq.PAIR)
+    bound.bind(f"inproc://{name}")
+    connected.connect(f"inproc://{name}")
+    return bound, connected
+
+
+def bound_endpoint(sock: zmq.Socket[bytes]) -> str:
+    """Where a socket is bound, with the port the system chose."""
+    raw = sock.get(zmq.LAST_ENDPOINT)
+    return raw.decode().rstrip("\0") if isinstance(raw, bytes) else str(raw)
+
+
+def send(sock: zmq.Socket[bytes], frames: Sequence[Frame]) -> bool:
+    """Send without ever blocking; False when the peer is unknown, gone or its queue is full."""
+    try:
+        sock.send_multipart(frames, zmq.DONTWAIT, copy=False)
+    except zmq.Again:
+        return False
+    except zmq.ZMQError as exc:
+        if exc.errno == zmq.EHOSTUNREACH:
+            return False
+        raise
+    return True
+
+
+def recv(sock: zmq.Socket[bytes]) -> list[Frame] | None:
+    """One message without blocking, or None.
+
+    Frames of COPY_BELOW_BYTES or more stay ZeroMQ's own (zmq.Frame), so that passing them on copies nothing.
+    """
+    try:
+        parts: list[Frame] = sock.recv_multipart(zmq.DONTWAIT, copy=False)
+    except zmq.Again:
+        return None
+    return [p if len(p) >= COPY_BELOW_BYTES else p.bytes for p in parts]
+
+
+def buffer(frame: Frame) -> memoryview:
+    """The bytes of a received frame, without a copy."""
+    return frame.buffer if isinstance(frame, zmq.Frame) else memoryview(frame)
+
+
+class LoopSocket:
+    """A ZeroMQ socket on an asyncio loop: `on_message(frames)` for each message, all that is there in one callback.
+
+    ZeroMQ's descriptor is edge-triggered, so what it has to say must be read to the end after every receive and send;
+    `send` therefore looks for messages that a send may have uncovered.
+    """
+
+    def __init__(self, sock: zmq.Socket[bytes], on_message: Callable[[list[Frame]], None]) -> None:
+        self.sock = sock
+        self._on_message = on_message
+        self._loop = asyncio.get_running_loop()
+        self._fd = int(sock.get(zmq.FD))
+        self._again: asyncio.Handle | None = None
+        self._loop.add_reader(self._fd, self._drain)
+        self._again = self._loop.call_soon(self._drain)
+
+    def send(self, frames: Sequence[Frame]) -> bool:
+        """Send without blocking; False when it could not be queued."""
+        sent = send(self.sock, frames)
+        if self._again is None:
+            self._again = self._loop.call_soon(self._drain)
+        return sent
+
+    def close(self) -> None:
+        """Stop reading and close the socket."""
+        self._loop.remove_reader(self._fd)
+        if self._again is not None:
+            self._again.cancel()
+        self.sock.close(0)
+
+    def _drain(self) -> None:
+        self._again = None
+        for _ in range(MAX_DRAIN):
+            if self.sock.closed:
+                return
+            frames = recv(self.sock)
+            if frames is None:
+                return
+            self._on_message(frames)
+        if self._again is None:
+            self._again = self._loop.call_soon(self._drain)
+
+
+def runtime_dir(data_dir: Path) -> Path:
+    """Where a stack's socket files live: data_dir/run, or a short folder of its own when that path is too long."""
+    wanted = data_dir.resolve() / "run"
+    if len(os.fsencode(wanted)) + len("/backend/backend.sock") <= UNIX_PATH_LIMIT:
+        return wanted
+    digest = hashlib.sha256(os.fsencode(wanted)).hexdigest()[:12]
+    return Path(tempfile.gettempdir()) / f"inferoxy-{os.getuid()}-{digest}"

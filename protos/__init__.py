@@ -1,0 +1,1 @@
+"""Protocol definitions: gRPC protos with their generated stubs, and wire.md for ZeroMQ."""

@@ -1,0 +1,127 @@
+"""The instances of each model and what each is doing; picks the instance for a batch.
+
+Pure. Forming batches is dynamic_batcher.py's and sequence_batcher.py's.
+Invariants: an instance has at most MAX_IN_FLIGHT batches; it is in `idle` exactly when it has none and in `busy`
+exactly when it has room for one more; a draining or leaving instance is in neither.
+"""
+
+from enum import Enum
+from typing import Any
+
+from batch_manager.queues import Pending
+from inferoxy.messages import CloseReason, Hello
+
+MAX_IN_FLIGHT = 2  # one that computes and one that waits
+
+
+class InstanceMode(Enum):
+    """What an instance may be given. SERVING -> DRAINING -> LEFT, SERVING -> LEFT."""
+
+    SERVING = "serving"
+    DRAINING = "draining"
+    LEFT = "left"
+
+
+class InFlight:
+    """A batch that was sent and is not done. Ticket i is requests[i]; None once it is answered."""
+
+    __slots__ = ("closed", "id", "open", "requests", "size", "waited_s")
+
+    def __init__(self, batch_id: int, requests: list[Pending], closed: CloseReason, now: float) -> None:
+        self.id = batch_id
+        self.requests: list[Pending | None] = list(requests)
+        self.size = len(requests)
+        self.closed = closed
+        self.waited_s = now - requests[0].arrived_at
+        self.open = len(requests)
+
+
+class Instance:
+    """One connected instance."""
+
+    __slots__ = (
+        "batches",
+        "hello",
+        "idle_since",
+        "in_flight",
+        "is_leaving",
+        "mode",
+        "name",
+        "peer",
+        "requests",
+        "seen_at",
+        "sequences",
+        "state",
+    )
+
+    def __init__(self, peer: bytes, hello: Hello, state: Any, now: float) -> None:
+        self.peer = peer
+        self.name = hello.instance
+        self.hello = hello
+        self.state = state  # the model_state.ModelState it serves
+        self.mode = InstanceMode.SERVING
+        self.is_leaving = False
+        self.in_flight: dict[int, InFlight] = {}
+        self.seen_at = now
+        self.idle_since = now
+        self.batches = 0
+        self.requests = 0
+        self.sequences = 0
+
+
+class Dispatcher:
+    """Instances of one model version by what they can take."""
+
+    def __init__(self) -> None:
+        self.all: dict[str, Instance] = {}
+        self.idle: dict[str, Instance] = {}
+        self.busy: dict[str, Instance] = {}
+
+    def add(self, instance: Instance) -> None:
+        """A new instance, ready for a batch."""
+        self.all[instance.name] = instance
+        self._place(instance)
+
+    def remove(self, instance: Instance) -> None:
+        """An instance that is gone."""
+        instance.mode = InstanceMode.LEFT
+        self.all.pop(instance.name, None)
+        self._place(instance)
+
+    def drain(self, instance: Instance) -> None:
+        """Give this instance nothing more."""
+        if instance.mode is InstanceMode.SERVING:
+            instance.mode = InstanceMode.DRAINING
+        self._place(instance)
+
+    def pick_idle(self) -> Instance:
+        """The idle instance that worked last, so that surplus ones can be retired; `idle` must not be empty."""
+        return next(reversed(self.idle.values()))
+
+    def pick_busy(self) -> Instance:
+        """The instance that has computed longest on its only batch; `busy` must not be empty."""
+        return next(iter(self.busy.values()))
+
+    def begin(self, instance: Instance, batch: InFlight) -> None:
+        """The instance was sent a batch."""
+        instance.in_flight[batch.id] = batch
+        instance.batches += 1
+        instance.requests += batch.size
+        self._place(instance)
+
+    def end(self, instance: Instance, batch: InFlight, now: float) -> None:
+        """The instance has done a batch."""
+        instance.in_flight.pop(batch.id, None)
+        if not instance.in_flight:
+            instance.idle_since = now
+        self._place(instance)
+
+    def _place(self, instance: Instance) -> None:
+        self.idle.pop(instance.name, None)
+        self.busy.pop(instance.name, None)
+        if instance.mode is not InstanceMode.SERVING:
+            return
+        if not instance.in_flight:
+            self.idle[instance.name] = instance
+        elif len(instance.in_flight) < MAX_IN_FLIGHT:
+            self.busy[instance.name] = instance

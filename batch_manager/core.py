@@ -226,6 +226,7 @@ class BatchManager:
         state: ModelState = instance.state
         self.instances.pop(instance.peer, None)
         state.dispatcher.remove(instance)
+        state.part()
         for step in state.sequences.lost(instance):
             self._serving.fail(step, Code.SEQUENCE_LOST, f"instance {instance.name} was lost: {why}", now)
         self._models_changed = True

@@ -91,6 +91,10 @@ class ModelState:
         self.hello = hello
         self._limit()
 
+    def part(self) -> None:
+        """An instance has left: the others may hold larger batches."""
+        self._limit()
+
     @property
     def waiting(self) -> int:
         """Requests in the queue."""
@@ -155,7 +159,8 @@ class ModelState:
         return sorted(free, key=lambda i: (i.sequences, i.name))
 
     def _limit(self) -> None:
-        declared = self.hello.batch_size if self.hello else self.spec.batch_size
-        limit = max(1, min(self.spec.batch_size, declared or self.spec.batch_size))
+        """A batch must fit every connected instance."""
+        declared = [i.hello.batch_size for i in self.dispatcher.all.values() if i.hello.batch_size > 0]
+        limit = max(1, min([self.spec.batch_size, *declared]))
         self.sequences.limit = limit
         self.queue.reshape(limit, stacked=self.hello.stacked if self.hello else self.queue.stacked)

@@ -256,7 +256,7 @@ class RequestQueue:
     def _settle(self, group: Group) -> None:
         if group.items < self.limit:
             self._full.pop(group.key, None)
-        if not group.items:
+        if not group.count:
             self._groups.pop(group.key, None)
 
     def _sweep(self) -> None:

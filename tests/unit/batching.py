@@ -108,7 +108,7 @@ class Harness:
             assert len({self.requests[i].key for i in ids}) == 1
         waiting = self.batches.setdefault(peer, [])
         if waiting:
-            assert rows == limit or state.queue.stacked, "a busy instance was sent a partial batch"
+            assert rows == state.queue.limit or state.queue.stacked, "a busy instance was sent a partial batch"
         waiting.append(Sent(peer, batch, ids))
         assert len(waiting) <= 2
 

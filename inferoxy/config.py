@@ -226,7 +226,10 @@ def load(file: Path | None = None, **flags: Any) -> Settings:
     try:
         settings = Settings(**{key: value for key, value in flags.items() if value is not None})
     except ValidationError as exc:
-        lines = [f"{'.'.join(map(str, e['loc']))}: {e['msg']}, found {e['input']!r}" for e in exc.errors()]
+        lines = [
+            f"{'.'.join(map(str, e['loc']))}: {e['msg'].removeprefix('Value error, ')}, found {e['input']!r}"
+            for e in exc.errors()
+        ]
         raise ConfigError("settings: " + "; ".join(lines)) from exc
     finally:
         _FileSource.path = None

@@ -138,5 +138,13 @@ def error_from(code: str, message: str, request_id: str = "") -> InferoxyError:
 
 _CLASSES: dict[Code, type[InferoxyError]] = {
     cls.code: cls
-    for cls in (InvalidRequest, ModelNotFound, PayloadTooLarge, ModelError, ModelUnavailable, DeadlineExceeded)
+    for cls in (
+        InvalidRequest,
+        ModelNotFound,
+        PayloadTooLarge,
+        ModelError,
+        ModelUnavailable,
+        DeadlineExceeded,
+        InternalError,
+    )
 }

@@ -55,7 +55,7 @@ class Lifecycle:
         told: asyncio.Future[None] = loop.create_future()
         if self.stopping:
             return
-        loop.add_reader(self.fileno(), lambda: told.done() or told.set_result(None))
+        loop.add_reader(self.fileno(), lambda: None if told.done() else told.set_result(None))
         try:
             await told
         finally:

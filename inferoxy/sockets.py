@@ -166,12 +166,12 @@ class LoopSocket:
             self._again = self._loop.call_soon(self._drain)
         return sent
 
-    def close(self) -> None:
-        """Stop reading and close the socket."""
+    def close(self, linger_ms: int = 0) -> None:
+        """Stop reading and close the socket; what was queued may still leave within `linger_ms`."""
         self._loop.remove_reader(self._fd)
         if self._again is not None:
             self._again.cancel()
-        self.sock.close(0)
+        self.sock.close(linger_ms)
 
     def _drain(self) -> None:
         self._again = None

@@ -83,7 +83,7 @@ def to_bytes(array: Array) -> memoryview | bytes:
     if array.dtype.kind in "OSU":
         return encode_strings(array.ravel().tolist())
     little = np.ascontiguousarray(array, array.dtype.newbyteorder("<"))
-    return memoryview(little.reshape(-1).view(np.uint8))
+    return little.reshape(-1).view(np.uint8).data
 
 
 def from_bytes(name: str, datatype: str, shape: Sequence[int], data: memoryview | bytes) -> Array:
@@ -113,7 +113,8 @@ def decode_strings(name: str, shape: Sequence[int], data: memoryview | bytes) ->
     Raises:
         InvalidRequest: Lengths and bytes do not match, or there are more or fewer elements than the shape holds.
     """
-    view, at, items = memoryview(data), 0, []
+    view, at = memoryview(data), 0
+    items: list[bytes] = []
     expected = math.prod(shape)
     while at < len(view):
         size = int.from_bytes(view[at : at + 4], "little")

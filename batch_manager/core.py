@@ -18,6 +18,7 @@ from inferoxy.errors import Code
 from inferoxy.wire import instance_token
 
 TICK_S = 0.25  # busy instances are probed and silence is noticed this often
+MODELS_DELAY_S = 0.01  # changes that come together are shown together
 SECOND_S = 1.0  # heartbeats of idle instances, loads, rates
 BRIDGE_LOST_S = 30.0
 CATALOG_WAIT_S = 30.0  # the time a request gets whose model cannot be looked up yet
@@ -45,7 +46,7 @@ class BatchManager:
         self._requests = self._serving.requests
         self._held: list[Pending] = []
         self._task_manager = b""
-        self._models_changed = False
+        self._models_at = float("inf")  # when bridges are to be told of changed models
         self._tick_at = now + TICK_S
         self._second_at = now + SECOND_S
         self._handlers: dict[type, Callable[[bytes, Any, Any, float], None]] = {
@@ -75,11 +76,13 @@ class BatchManager:
 
     def next_wakeup(self) -> float:
         """The instant at which `wake` has something to do."""
-        return min(self._tick_at, self._serving.next_wakeup())
+        return min(self._tick_at, self._models_at, self._serving.next_wakeup())
 
     def wake(self, now: float) -> None:
         """Do what time has made due: expiries, delayed batches, heartbeats, figures."""
         self._serving.wake(now)
+        if now >= self._models_at:
+            self._show_models()
         if now >= self._tick_at:
             self._tick(now)
 
@@ -168,7 +171,7 @@ class BatchManager:
             state.dispatcher.add(instance)
             state.introduce(header)
             state.demanded = False
-            self._models_changed = True
+            self._models_change(now)
         self._send(Link.BACKEND, peer, m.Welcome(epoch=self.epoch, heartbeat_s=SECOND_S))
         for pending in state.queue.misfits():
             self._serving.fail(pending, Code.INVALID_REQUEST, _wrong_rows(state, pending), now)
@@ -229,7 +232,7 @@ class BatchManager:
         state.part()
         for step in state.sequences.lost(instance):
             self._serving.fail(step, Code.SEQUENCE_LOST, f"instance {instance.name} was lost: {why}", now)
-        self._models_changed = True
+        self._models_change(now)
         if not state.dispatcher.all and state.waiting:
             state.demanded = True
         self._send_loads(now)
@@ -249,7 +252,7 @@ class BatchManager:
         for pending in held:
             if pending.state is State.NEW:
                 self._place(self.table.find(pending.header.model, pending.header.model_version), pending, now)
-        self._models_changed = True
+        self._models_change(now)
 
     def _on_ping(self, peer: bytes, header: m.Ping, frames: Any, now: float) -> None:
         self._requests.seen(peer, now)
@@ -259,6 +262,16 @@ class BatchManager:
 
     def _models(self) -> m.Models:
         return m.Models(revision=self.revision, models=self.table.views(), complete=self.table.complete)
+
+    def _models_change(self, now: float) -> None:
+        self._models_at = min(self._models_at, now + MODELS_DELAY_S)
+
+    def _show_models(self) -> None:
+        self._models_at = float("inf")
+        self.revision += 1
+        view = self._models()
+        for bridge in self._requests.peers():
+            self._send(Link.FRONTEND, bridge, view)
 
     def _forget_bridge(self, peer: bytes, now: float) -> None:
         for pending in self._requests.forget(peer):
@@ -275,7 +288,8 @@ class BatchManager:
             return
         changed = (state.condition.state, state.condition.error) != (header.state, header.error)
         state.condition = header
-        self._models_changed |= changed
+        if changed:
+            self._models_change(now)
         if header.state == "failing" and not state.dispatcher.all:
             state.demanded = False
             for pending in state.queue.drain() + state.sequences.drain():
@@ -312,12 +326,6 @@ class BatchManager:
                 self._lose(instance, f"no sign of life for {now - instance.seen_at:.1f} s", now)
             elif instance.in_flight or is_second:
                 self._send(Link.BACKEND, instance.peer, m.Heartbeat(epoch=self.epoch))
-        if self._models_changed:
-            self._models_changed = False
-            self.revision += 1
-            view = self._models()
-            for bridge in self._requests.peers():
-                self._send(Link.FRONTEND, bridge, view)
         if is_second:
             self._second(now)
         self._tick_at = now + TICK_S

@@ -33,7 +33,8 @@ class Peers:
 
     def start(self) -> "subprocess.Popen[bytes]":
         code = (
-            "import sys; from pathlib import Path; from inferoxy.config import load; from batch_manager.broker import run;"
+            "import sys; from pathlib import Path; from inferoxy.config import load;"
+            "from batch_manager.broker import run;"
             f"sys.exit(run(load(data_dir=Path({str(self.settings.data_dir)!r}), drain_s=2)))"
         )
         process = subprocess.Popen([sys.executable, "-W", "ignore", "-c", code], stderr=subprocess.DEVNULL)

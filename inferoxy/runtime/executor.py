@@ -1,0 +1,208 @@
+"""Run prepared batches on a backend, in the computing thread.
+
+One request never disturbs another: when a call fails for several stateless requests, each is run again alone, and only
+the guilty fail.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Executor as Pool
+from itertools import groupby
+from time import monotonic
+from typing import Any
+
+from inferoxy.errors import DeadlineExceeded, InvalidRequest, ModelError
+from inferoxy.messages import EndSequence
+from inferoxy.runtime import stacking
+from inferoxy.runtime.backend import Answer, Backend, EachBackend, Outcome, SequenceBackend, StackedBackend
+from inferoxy.runtime.buffers import Buffers
+from inferoxy.runtime.intake import Item, PreparedBatch
+from inferoxy.runtime.outgoing import InOrder
+from inferoxy.runtime.reply import Reply, describe
+from inferoxy.runtime.sequences import Sequences
+
+
+class Executor:
+    """Runs batches of one model; all calls come from one thread.
+
+    Args:
+        backend: The loaded model.
+        stateless: Requests may be run again.
+        pool: Where pictures are encoded.
+        send: Takes the frames of each RESULT message, in this thread or a pool thread.
+    """
+
+    def __init__(self, backend: Backend, stateless: bool, pool: Pool, send: Callable[[list[Any]], None]) -> None:
+        self._backend = backend
+        self._signature = backend.signature
+        self._stateless = stateless
+        self._pool = pool
+        self._send = send
+        self._in_order = None if stateless else InOrder(send)
+        self._buffers = Buffers()
+        self._sequences = Sequences()
+
+    def run(self, batch: PreparedBatch) -> float:
+        """Run a batch and send its answers; returns the seconds of computing."""
+        batch.wait()
+        send = self._in_order.open() if self._in_order else self._send_now
+        reply = Reply(batch, self._signature, self._pool, send)
+        began = monotonic()
+        live = []
+        for item in batch.items:
+            if item.error is None and item.deadline < began:
+                item.error = DeadlineExceeded(
+                    f"the request's time was over {began - item.deadline:.3f} s before its turn"
+                )
+            if item.error is None:
+                live.append(item)
+            else:
+                reply.fail(item, item.error)
+        backend = self._backend
+        if isinstance(backend, StackedBackend):
+            self._run_stacked(backend, live, reply)
+        elif isinstance(backend, EachBackend):
+            self._run_each(backend, live, reply)
+        elif isinstance(backend, SequenceBackend):
+            self._run_steps(backend, live, reply)
+        compute_s = monotonic() - began
+        reply.finish(compute_s)
+        return compute_s
+
+    def end_sequence(self, message: EndSequence) -> None:
+        """The batch manager says that a sequence is over."""
+        self._end(message.client, message.sequence, message.reason)
+
+    def close(self) -> None:
+        """End what lives and let the backend go."""
+        if isinstance(self._backend, SequenceBackend):
+            for model_id in self._sequences.drain():
+                self._tell_end(self._backend, model_id, "failed")
+        self._backend.close()
+
+    def _send_now(self, frames: list[Any], is_last: bool) -> None:
+        self._send(frames)
+
+    def _run_stacked(self, backend: StackedBackend, items: list[Item], reply: Reply) -> None:
+        if len(items) > 1 and any(item.group != items[0].group for item in items):
+            for _, alike in groupby(items, lambda item: item.group):
+                self._run_alike(backend, list(alike), reply)
+        elif items:
+            self._run_alike(backend, items, reply)
+
+    def _run_alike(self, backend: StackedBackend, items: list[Item], reply: Reply) -> None:
+        """Run requests that can be stacked."""
+        rows = [item.rows for item in items]
+        try:
+            inputs = {
+                spec.name: stacking.join(
+                    [item.chunks[index] for item in items],
+                    spec.datatype,
+                    rows,
+                    items[0].group[index],
+                    self._buffers.take,
+                    backend.writable_inputs,
+                )
+                for index, spec in enumerate(self._signature.inputs)
+            }
+            outputs = backend.infer(inputs)
+        except Exception as exc:
+            self._after_failure(items, exc, reply, lambda alone: self._run_alike(backend, alone, reply))
+            return
+        try:
+            checked = stacking.check(outputs, self._signature.outputs, sum(rows))
+        except ModelError as exc:  # the model is wrong, not a request
+            for item in items:
+                reply.fail(item, exc)
+        else:
+            reply.rows(items, checked)
+
+    def _run_each(self, backend: EachBackend, items: list[Item], reply: Reply) -> None:
+        if not items:
+            return
+        try:
+            outcomes = backend.infer_each([item.request for item in items])
+        except Exception as exc:
+            self._after_failure(items, exc, reply, lambda alone: self._run_each(backend, alone, reply))
+            return
+        if len(outcomes) != len(items):
+            error = ModelError(f"results: expected {len(items)}, one for each request, found {len(outcomes)}")
+            for item in items:
+                reply.fail(item, error)
+            return
+        self._settle(list(zip(items, outcomes, strict=True)), reply)
+
+    def _after_failure(
+        self, items: list[Item], error: Exception, reply: Reply, run: Callable[[list[Item]], None]
+    ) -> None:
+        """A call for these requests has raised: blame the only one, or find out which it was."""
+        if len(items) == 1 or not self._stateless:
+            for item in items:
+                reply.fail(item, error)
+        else:
+            for item in items:
+                run([item])
+
+    def _settle(self, outcomes: Sequence[tuple[Item, Outcome]], reply: Reply) -> None:
+        streams: list[tuple[Item, Iterator[Answer]]] = []
+        for item, outcome in outcomes:
+            if isinstance(outcome, Exception):
+                reply.fail(item, outcome)
+            elif isinstance(outcome, Answer):
+                reply.answers(item, [outcome])
+            elif isinstance(outcome, Sequence):
+                reply.answers(item, outcome)
+            else:
+                streams.append((item, outcome))
+        while streams:
+            reply.flush()  # whoever has an answer need not wait for the next one of others
+            streams = [stream for stream in streams if self._advance(*stream, reply)]
+
+    def _advance(self, item: Item, stream: Iterator[Answer], reply: Reply) -> bool:
+        """Take the next answer of a stream; returns whether more may follow."""
+        try:
+            answer = next(stream)
+        except StopIteration:
+            reply.end(item)
+            return False
+        except Exception as exc:
+            reply.fail(item, exc)
+            return False
+        reply.answers(item, [answer])
+        return not answer.final
+
+    def _run_steps(self, backend: SequenceBackend, items: list[Item], reply: Reply) -> None:
+        for item in items:
+            step = item.sequence
+            if step is None:
+                reply.fail(item, InvalidRequest("sequence_id: expected one, this model is stateful; found none"))
+                continue
+            try:
+                if step.start:
+                    self._start(backend, item.client, step.id)
+                outcome = backend.infer_sequence(self._sequences.find(item.client, step.id), item.request)
+            except Exception as exc:
+                reply.fail(item, exc)
+            else:
+                self._settle([(item, outcome)], reply)
+            if step.end:
+                self._end(item.client, step.id, "ended")
+
+    def _start(self, backend: SequenceBackend, client: str, sequence: int | str) -> None:
+        self._end(client, sequence, "ended")  # a sequence that is started again begins anew
+        model_id = self._sequences.start(client, sequence)
+        try:
+            backend.start_sequence(model_id)
+        except Exception:
+            self._sequences.end(client, sequence)
+            raise
+
+    def _end(self, client: str, sequence: int | str, reason: str) -> None:
+        model_id = self._sequences.end(client, sequence)
+        if model_id is not None and isinstance(self._backend, SequenceBackend):
+            self._tell_end(self._backend, model_id, reason)
+
+    def _tell_end(self, backend: SequenceBackend, model_id: int | str, reason: str) -> None:
+        try:
+            backend.end_sequence(model_id, reason)
+        except Exception as exc:  # nobody waits for an answer to this
+            describe(exc)

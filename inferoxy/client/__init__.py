@@ -1,0 +1,27 @@
+"""The Python client: numpy arrays and picture files in, typed answers out, over HTTP, gRPC or ZeroMQ.
+
+from inferoxy import Client
+
+with Client("http://127.0.0.1:8698") as client:
+    for found in client.predict("detector", "street.jpg"):
+        print(found.class_name, found.confidence, found.box)
+"""
+
+from inferoxy.client.calls import ConnectionFailed
+from inferoxy.client.client import AsyncClient, Client
+from inferoxy.client.pictures import Source
+from inferoxy.client.results import Detection, Detections, InferResult, ModelInfo, Prediction, Served, Size
+
+__all__ = [
+    "AsyncClient",
+    "Client",
+    "ConnectionFailed",
+    "Detection",
+    "Detections",
+    "InferResult",
+    "ModelInfo",
+    "Prediction",
+    "Served",
+    "Size",
+    "Source",
+]

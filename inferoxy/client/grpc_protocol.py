@@ -1,0 +1,193 @@
+"""Client operations as calls of inference.GRPCInferenceService. Pure: see calls.py. Tensors travel raw.
+
+Invariant: a server's error keeps its code, which stands in the trailing metadata; without it the gRPC status is mapped.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from inferoxy import tensors
+from inferoxy.client import v2
+from inferoxy.client.calls import METADATA_S, Call, Steps, broken, unreachable
+from inferoxy.client.pictures import LoadedPicture
+from inferoxy.client.results import Detections, InferResult, ModelInfo, Prediction
+from inferoxy.errors import STATUS, Code, InferoxyError, InternalError, InvalidRequest, ModelNotFound, error_from
+from inferoxy.messages import TensorSpec
+from inferoxy.tensors import Array
+from protos import inference_pb2 as pb
+
+SERVICE = "inference.GRPCInferenceService"
+# How gRPC begins to say that it could not make a connection.
+_NEVER_SENT = ("failed to connect to all addresses", "errors resolving", "DNS resolution failed")
+_STATES = {"READY": "ready", "LOADING": "starting"}
+
+# For a server, or a proxy before it, that does not say our code: what each gRPC status most likely means.
+_LIKELY = {
+    STATUS[code].grpc: code
+    for code in (
+        Code.INVALID_REQUEST, Code.UNAUTHENTICATED, Code.MODEL_NOT_FOUND, Code.QUEUE_FULL, Code.CANCELLED,
+        Code.DEADLINE_EXCEEDED,
+    )
+}  # fmt: skip
+
+
+class GrpcExchange(NamedTuple):
+    """One unary call. `timeout_s` 0: the server is told no deadline, because the model's own holds."""
+
+    method: str
+    request: Any
+    response: Any
+    wait_s: float
+    timeout_s: float = 0.0
+    request_id: str = ""
+
+
+class GrpcReply(NamedTuple):
+    """Its answer, with the trailing metadata."""
+
+    message: Any
+    metadata: Mapping[str, str]
+
+
+class GrpcProtocol:
+    """One per client; keeps nothing between calls.
+
+    Args:
+        url: The server's, for messages to people.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+
+    def predict(self, call: Call, picture: LoadedPicture, draw: str) -> Steps[Detections | Prediction]:
+        """One picture's answer."""
+        sent, size = v2.picture_input(picture)
+        more = {"draw": draw} if draw else {}
+        answered = yield from self._infer(call, [sent], v2.prediction_outputs(draw), more)
+        return v2.prediction_from(call, answered, size)
+
+    def infer(self, call: Call, inputs: Mapping[str, Array], outputs: Sequence[str]) -> Steps[InferResult]:
+        """Output tensors for input tensors."""
+        answered = yield from self._infer(call, v2.tensor_inputs(inputs), outputs, {})
+        return v2.result_from(call, answered)
+
+    def models(self) -> Steps[list[ModelInfo]]:
+        """What is registered, in as many calls as there are models, and one."""
+        ask = GrpcExchange("RepositoryIndex", pb.RepositoryIndexRequest(), pb.RepositoryIndexResponse, METADATA_S)
+        index: GrpcReply = yield ask
+        found: list[ModelInfo] = []
+        for item in index.message.models:
+            request = pb.ModelMetadataRequest(name=item.name, version=item.version)
+            try:
+                reply: GrpcReply = yield GrpcExchange("ModelMetadata", request, pb.ModelMetadataResponse, METADATA_S)
+            except ModelNotFound:
+                continue  # unregistered a moment ago
+            found.append(_info(item, reply.message))
+        return found
+
+    def is_ready(self, model: str, version: str) -> Steps[bool]:
+        """Whether the server, or a model of it, takes requests."""
+        if model:
+            request = pb.ModelReadyRequest(name=model, version=version)
+            ask = GrpcExchange("ModelReady", request, pb.ModelReadyResponse, METADATA_S)
+        else:
+            ask = GrpcExchange("ServerReady", pb.ServerReadyRequest(), pb.ServerReadyResponse, METADATA_S)
+        reply: GrpcReply = yield ask
+        return bool(reply.message.ready)
+
+    def _infer(
+        self, call: Call, inputs: list[v2.Input], outputs: Sequence[str], more: dict[str, Any]
+    ) -> Steps[v2.Answered]:
+        request = pb.ModelInferRequest(
+            model_name=call.model,
+            model_version=call.version,
+            id=call.request_id,
+            inputs=[
+                pb.ModelInferRequest.InferInputTensor(name=t.name, datatype=t.datatype, shape=t.shape)
+                for t, _ in inputs
+            ],
+            outputs=[pb.ModelInferRequest.InferRequestedOutputTensor(name=name) for name in outputs],
+            raw_input_contents=[bytes(data) for _, data in inputs],
+        )
+        for name, value in {**v2.request_parameters(call), **more}.items():
+            request.parameters[name].CopyFrom(_parameter(name, value))
+        reply: GrpcReply = yield GrpcExchange(
+            "ModelInfer",
+            request,
+            pb.ModelInferResponse,
+            call.wait_s,
+            call.wait_s if call.timeout_s else 0.0,
+            call.request_id,
+        )
+        return self._answered(reply)
+
+    def _answered(self, reply: GrpcReply) -> v2.Answered:
+        message = reply.message
+        found: dict[str, Array] = {}
+        try:
+            for item, data in zip(message.outputs, message.raw_output_contents, strict=True):
+                found[item.name] = tensors.from_bytes(item.name, item.datatype, tuple(item.shape), data).copy()
+        except (InvalidRequest, ValueError, KeyError) as exc:
+            raise InternalError(f"{self._url} answered tensors that do not hold together: {exc}") from exc
+        parameters = {name: getattr(p, p.WhichOneof("parameter_choice")) for name, p in message.parameters.items()}
+        return v2.Answered(found, message.model_version, message.id, v2.served_from(reply.metadata), parameters)
+
+
+def error_of(url: str, status: int, details: str, metadata: Mapping[str, str]) -> InferoxyError:
+    """The error that a failed call stands for.
+
+    Args:
+        url: The server's.
+        status: gRPC's status code.
+        details: gRPC's text.
+        metadata: The trailing metadata.
+    """
+    request_id = metadata.get("x-request-id", "")
+    code = metadata.get("x-inferoxy-code")
+    if code is not None:
+        return error_from(code, details, request_id)
+    if status == STATUS[Code.MODEL_UNAVAILABLE].grpc:  # gRPC's own word for a connection that is not there
+        return unreachable(url, _cause(details)) if was_never_sent(details) else broken(url, _cause(details))
+    if status == STATUS[Code.PAYLOAD_TOO_LARGE].grpc and "larger than max" in details:
+        return error_from(Code.PAYLOAD_TOO_LARGE, f"{url}: {details}", request_id)
+    if status == STATUS[Code.UNSUPPORTED].grpc:
+        return error_from(Code.UNSUPPORTED, f"{url} does not offer this over gRPC ({details or 'unimplemented'})")
+    return error_from(_LIKELY.get(status, Code.INTERNAL), f"{url}: {details or f'gRPC status {status}'}", request_id)
+
+
+def was_never_sent(details: str) -> bool:
+    """Whether a call failed because no connection could be made, so that nothing of it was sent."""
+    return details.startswith(_NEVER_SENT)
+
+
+def _cause(details: str) -> str:
+    """The part of gRPC's text that says why."""
+    return details.rpartition(": ")[2].strip(" )]")
+
+
+def _parameter(name: str, value: Any) -> pb.InferParameter:
+    if isinstance(value, bool):
+        return pb.InferParameter(bool_param=value)
+    if isinstance(value, int) and -(2**63) <= value < 2**64:
+        return pb.InferParameter(int64_param=value) if value < 2**63 else pb.InferParameter(uint64_param=value)
+    if isinstance(value, float):
+        return pb.InferParameter(double_param=value)
+    if isinstance(value, str):
+        return pb.InferParameter(string_param=value)
+    raise InvalidRequest(
+        f"parameter {name!r}: over gRPC expected text, a number of 64 bits or true/false, found {type(value).__name__}"
+    )
+
+
+def _info(item: Any, metadata: Any) -> ModelInfo:
+    """A model from its line in the index and its metadata."""
+    return ModelInfo(
+        item.name,
+        item.version,
+        _STATES.get(item.state, "failing"),
+        ready=item.state == "READY",
+        error=item.reason,
+        platform=metadata.platform,
+        inputs=tuple(TensorSpec(spec.name, spec.datatype, tuple(spec.shape)) for spec in metadata.inputs),
+        outputs=tuple(TensorSpec(spec.name, spec.datatype, tuple(spec.shape)) for spec in metadata.outputs),
+    )

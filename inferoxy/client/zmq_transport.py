@@ -1,0 +1,191 @@
+"""One ZeroMQ connection, driven by a thread of its own (for Client) or by an asyncio loop (for AsyncClient).
+
+Which requests are open is zmq_session.py's; here are the socket, the clock and the handing over between threads.
+Invariant: the socket is touched by one thread only.
+"""
+
+import asyncio
+import socket
+import threading
+import time
+from collections import deque
+from collections.abc import Callable
+from concurrent.futures import Future
+from typing import Any
+
+import zmq
+
+from inferoxy import sockets
+from inferoxy.client.address import Address
+from inferoxy.client.calls import ConnectionFailed, unreachable
+from inferoxy.client.zmq_session import Ask, AskModels, Session
+
+Question = Ask | AskModels
+
+
+class ThreadTransport:
+    """Any number of threads ask, one has the socket: their requests are pipelined over one connection."""
+
+    def __init__(self, address: Address) -> None:
+        self._address = address
+        self._inbox: deque[Callable[[Session], None]] = deque()
+        self._lock = threading.Lock()
+        self._closed = False
+        self._thread: threading.Thread | None = None
+        self._wake, self._woken = socket.socketpair()
+        for end in (self._wake, self._woken):
+            end.setblocking(False)
+
+    def exchange(self, question: Question) -> Any:
+        """Send a question and wait for its outcome.
+
+        Raises:
+            InferoxyError: What happened instead of an answer.
+        """
+        outcome: Future[Any] = Future()
+        number = 0
+
+        def submit(session: Session) -> None:
+            nonlocal number
+            number = session.submit(question, outcome, time.monotonic())
+
+        self._post(submit)
+        try:
+            return outcome.result()
+        finally:
+            if not outcome.done():  # the waiting thread was interrupted
+                self._post(lambda session: session.abandon(number))
+
+    def close(self) -> None:
+        """End the thread; what waits fails."""
+        with self._lock:
+            self._closed = True
+            self._poke()
+        if self._thread is not None:
+            self._thread.join()
+        with self._lock:
+            self._wake.close()
+            self._woken.close()
+
+    def _post(self, action: Callable[[Session], None]) -> None:
+        with self._lock:
+            if self._closed:
+                raise _closed(self._address)
+            if self._thread is None:
+                opened = _open(self._address)
+                self._thread = threading.Thread(target=self._run, args=opened, name="inferoxy-client", daemon=True)
+                self._thread.start()
+            self._inbox.append(action)
+            self._poke()
+
+    def _poke(self) -> None:
+        try:
+            self._wake.send(b"\0")
+        except OSError:  # so many pokes are unread that it will wake anyway, or it has ended
+            pass
+
+    def _run(self, context: zmq.Context[Any], sock: zmq.Socket[bytes]) -> None:
+        session = Session(self._address.url, lambda frames: sockets.send(sock, frames))
+        poller = zmq.Poller()
+        poller.register(sock, zmq.POLLIN)
+        poller.register(self._woken, zmq.POLLIN)
+        try:
+            while not self._closed:
+                due = session.tick(time.monotonic())
+                poller.poll(None if due is None else max(0, int((due - time.monotonic()) * 1e3) + 1))
+                self._take_in(session, sock)
+        finally:
+            with self._lock:
+                self._closed = True
+                while self._inbox:
+                    self._inbox.popleft()(session)
+            session.close(_closed(self._address))
+            context.destroy(linger=0)
+
+    def _take_in(self, session: Session, sock: zmq.Socket[bytes]) -> None:
+        try:
+            while self._woken.recv(4096):
+                pass
+        except BlockingIOError:
+            pass
+        while self._inbox:
+            self._inbox.popleft()(session)
+        for _ in range(sockets.MAX_DRAIN):
+            frames = sockets.recv(sock)
+            if frames is None:
+                break
+            session.handle(frames, time.monotonic())
+
+
+class LoopTransport:
+    """The same on the running loop; opened by the first question."""
+
+    def __init__(self, address: Address) -> None:
+        self._address = address
+        self._context: zmq.Context[Any] | None = None
+        self._closed = False
+
+    async def exchange(self, question: Question) -> Any:
+        """Send a question and wait for its outcome; abandoned when the waiting task is cancelled.
+
+        Raises:
+            InferoxyError: What happened instead of an answer.
+        """
+        if self._closed:
+            raise _closed(self._address)
+        if self._context is None:
+            self._begin()
+        outcome: asyncio.Future[Any] = self._loop.create_future()
+        number = self._session.submit(question, outcome, self._loop.time())
+        self._schedule()
+        try:
+            return await outcome
+        finally:
+            self._session.abandon(number)
+
+    async def close(self) -> None:
+        """Close the socket; what waits fails."""
+        self._closed = True
+        if self._context is not None:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._session.close(_closed(self._address))
+            self._socket.close()
+            self._context.destroy(linger=0)
+            self._context = None
+
+    def _begin(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self._context, sock = _open(self._address)
+        self._socket = sockets.LoopSocket(sock, self._on_message)
+        self._session = Session(self._address.url, self._socket.send)
+        self._timer: asyncio.Handle | None = None
+        self._due: float | None = None
+
+    def _on_message(self, frames: list[Any]) -> None:
+        self._session.handle(frames, self._loop.time())
+        self._schedule()
+
+    def _schedule(self) -> None:
+        due = self._session.tick(self._loop.time())
+        if due is not None and (self._due is None or due < self._due):
+            if self._timer is not None:
+                self._timer.cancel()
+            self._due, self._timer = due, self._loop.call_at(due, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._due = None
+        self._schedule()
+
+
+def _open(address: Address) -> tuple[zmq.Context[Any], zmq.Socket[bytes]]:
+    context = sockets.context()
+    try:
+        return context, sockets.dealer(context, address.target, immediate=True)
+    except zmq.ZMQError as exc:
+        context.destroy(linger=0)
+        raise unreachable(address.url, exc.strerror) from exc
+
+
+def _closed(address: Address) -> ConnectionFailed:
+    return ConnectionFailed(f"the client of {address.url} is closed")

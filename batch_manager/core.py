@@ -45,6 +45,7 @@ class BatchManager:
         self._serving = Serving((epoch & 0xFFFFFFFF) << 28, self._send_loads)
         self._requests = self._serving.requests
         self._held: list[Pending] = []
+        self._bridges: dict[bytes, dict[str, Any]] = {}
         self._task_manager = b""
         self._models_at = float("inf")  # when bridges are to be told of changed models
         self._tick_at = now + TICK_S
@@ -106,7 +107,12 @@ class BatchManager:
             load = state.load(now)
             entry = {name: getattr(load, name) for name in load.__struct_fields__}
             models.append(entry | {"state": state.view().state, "error": state.view().error})
-        return {"models": models, "open_requests": self._requests.count, "instances": len(self.instances)}
+        return {
+            "models": models,
+            "open_requests": self._requests.count,
+            "instances": len(self.instances),
+            "bridges": {peer.decode("ascii", "replace"): report for peer, report in self._bridges.items()},
+        }
 
     def _on_request(self, peer: bytes, header: m.Request, frames: Any, now: float) -> None:
         model = self.table.find(header.model, header.model_version)
@@ -211,7 +217,12 @@ class BatchManager:
         state: ModelState = instance.state
         for position, batch in enumerate(list(instance.in_flight.values())):
             for pending in batch.requests:
-                if pending is None or pending.state is not State.IN_FLIGHT:
+                if pending is None:
+                    continue
+                pending.is_suspect = True
+                if pending.is_held:
+                    self._serving.release(pending, m.SlotFate.SUSPECT)
+                if pending.state is not State.IN_FLIGHT:
                     continue
                 if not state.spec.stateless:
                     self._serving.fail(pending, Code.SEQUENCE_LOST, f"instance {instance.name} was lost: {why}", now)
@@ -256,6 +267,8 @@ class BatchManager:
 
     def _on_ping(self, peer: bytes, header: m.Ping, frames: Any, now: float) -> None:
         self._requests.seen(peer, now)
+        if header.report:
+            self._bridges[peer] = header.report
         self._send(Link.FRONTEND, peer, m.Pong(epoch=self.epoch))
         if header.revision != self.revision and self.table.complete:
             self._send(Link.FRONTEND, peer, self._models())
@@ -274,6 +287,7 @@ class BatchManager:
             self._send(Link.FRONTEND, bridge, view)
 
     def _forget_bridge(self, peer: bytes, now: float) -> None:
+        self._bridges.pop(peer, None)
         for pending in self._requests.forget(peer):
             self._serving.fail(pending, Code.CANCELLED, "its bridge is gone", now)
 

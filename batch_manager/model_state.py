@@ -150,6 +150,7 @@ class ModelState:
             view.inputs, view.outputs = self.hello.inputs, self.hello.outputs
             view.platform, view.metadata = self.hello.platform, self.hello.metadata
             view.stacked, view.decoupled = self.hello.stacked, self.hello.decoupled
+        view.arena = bool(ready) and all(i.hello.arena for i in self.dispatcher.all.values())
         return view
 
     def free_for_sequences(self) -> list[Instance]:

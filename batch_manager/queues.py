@@ -12,7 +12,7 @@ from collections import deque
 from enum import IntEnum
 from typing import Any
 
-from inferoxy.messages import Request
+from inferoxy.messages import Request, RequestFlag
 
 _SWEEP_SLACK = 64  # stale entries tolerated before a sweep
 
@@ -40,7 +40,9 @@ class Pending:
         "frames",
         "group",
         "header",
+        "is_held",
         "is_partial",
+        "is_suspect",
         "model",
         "peer",
         "queue_us",
@@ -60,6 +62,8 @@ class Pending:
         self.state = State.NEW
         self.deaths = 0  # instances lost while they ran it
         self.is_partial = False  # some of its answers are out already
+        self.is_held = False  # it has its final answer, but an instance still looks at its slots
+        self.is_suspect = header.flags & RequestFlag.AGAIN != 0  # a lost instance may look at its slots
         self.queue_us = 0
         self.model: Any = None
 

@@ -150,7 +150,15 @@ class Serving:
             pending.queue_us = int((now - pending.arrived_at) * 1e6)
             left_us = max(1, int((pending.deadline - now) * 1e6))
             items.append(
-                m.BatchItem(ticket, len(pending.frames), header.payload, left_us, header.sequence, header.trace)
+                m.BatchItem(
+                    ticket,
+                    len(pending.frames),
+                    header.payload,
+                    left_us,
+                    header.sequence,
+                    header.trace,
+                    again=pending.is_suspect,
+                )
             )
             frames.extend(pending.frames)
         model.dispatcher.begin(instance, batch)
@@ -174,11 +182,15 @@ class Serving:
                 batch.open -= 1
             if pending.state is State.IN_FLIGHT:
                 self._answer(model, instance, batch, pending, header, item, own, now)
+            elif item.final and pending.is_held:
+                self.release(pending, m.SlotFate.FREE)
         if not header.done:
             return
         for pending in batch.requests:
             if pending is not None and pending.state is State.IN_FLIGHT:
                 self.fail(pending, Code.INTERNAL, f"instance {instance.name} closed the batch without an answer", now)
+            if pending is not None and pending.is_held:
+                self.release(pending, m.SlotFate.FREE)
         model.active_at = now
         model.figures.ran(header.compute_us / 1e6, batch.size, batch.waited_s)
         model.batcher.compute_s = model.figures.compute_s
@@ -195,10 +207,23 @@ class Serving:
                 model.sequences.answered(pending, now)
             model.figures.failed += 1
             model.active_at = now
+        fate = m.SlotFate.SUSPECT if pending.is_suspect else m.SlotFate.FREE
+        is_slotted = pending.header.flags & m.RequestFlag.SLOTTED
+        if pending.state is State.IN_FLIGHT and is_slotted and not pending.is_suspect:
+            pending.is_held = True
+            fate = m.SlotFate.HELD
         if code is not Code.CANCELLED:
-            response = m.Response(id=pending.header.id, code=code, error=why)
+            response = m.Response(id=pending.header.id, code=code, error=why, fate=fate)
             self.sends.append(Send(Link.FRONTEND, pending.peer, response))
+        elif is_slotted and not pending.is_held:
+            self.release(pending, fate)
         self.requests.close(pending)
+
+    def release(self, pending: Pending, fate: m.SlotFate) -> None:
+        """Tell the bridge what becomes of the slots of a request that was answered while an instance held it."""
+        pending.is_held = False
+        fate = m.SlotFate.SUSPECT if pending.is_suspect else fate
+        self.sends.append(Send(Link.FRONTEND, pending.peer, m.Released(ids=[pending.header.id], fate=fate)))
 
     def _answer(
         self,
@@ -227,6 +252,7 @@ class Serving:
             final=item.final,
             payload=item.payload,
             served=served,
+            fate=m.SlotFate.SUSPECT if pending.is_suspect else m.SlotFate.FREE,
         )
         self.sends.append(Send(Link.FRONTEND, pending.peer, response, frames))
         if not item.final:

@@ -276,6 +276,25 @@ class ArenaView:
             self._maps.popitem(last=False)
 
 
+class SlotWriter:
+    """Lays pieces of data into one slot, one behind the other, each aligned."""
+
+    def __init__(self, slot: Slot, memory: memoryview) -> None:
+        self._slot = slot
+        self._memory = memory
+        self._used = -slot.offset % ALIGNMENT
+
+    def put(self, data: bytes | memoryview) -> Slot | None:
+        """Copy the data in; where it lies now, or None when it does not fit any more."""
+        start = self._used
+        end = start + len(data)
+        if end > len(self._memory):
+            return None
+        self._memory[start:end] = data
+        self._used = end + (-end % ALIGNMENT)
+        return Slot(self._slot.segment, self._slot.offset + start, len(data))
+
+
 def reclaim(root: Path) -> int:
     """Unlink the segments of owners that have died; returns how many files went."""
     dead, gone = set(), 0

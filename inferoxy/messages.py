@@ -6,7 +6,7 @@ the part that clients see.
 Invariants: fields are only ever appended; a missing trailing field has its default; an unknown trailing one is ignored.
 """
 
-from enum import IntEnum, StrEnum
+from enum import IntEnum, IntFlag, StrEnum
 from typing import Any, Literal
 
 import msgspec
@@ -26,6 +26,7 @@ class Kind(IntEnum):
     PING = 4
     PONG = 5
     MODELS = 6
+    RELEASED = 7
     # batch_manager <-> instance
     HELLO = 16
     WELCOME = 17
@@ -75,6 +76,7 @@ class Payload(Struct, array_like=True):
 
     `form` says which answer is wanted: "tensors" or "prediction" (a JSON-able dict). `picture` asks for the drawn
     picture as well, in that encoding ("jpeg", "png" or "" for none). `outputs` names the wanted tensors; empty: all.
+    `reply` is a slot that the instance may write large outputs into.
     """
 
     tensors: list[Tensor]
@@ -83,6 +85,7 @@ class Payload(Struct, array_like=True):
     form: Literal["tensors", "prediction"] = "tensors"
     picture: Literal["", "jpeg", "png"] = ""
     request_id: str = ""
+    reply: Slot | None = None
 
 
 class ResultPayload(Struct, array_like=True):
@@ -131,11 +134,18 @@ class Header(Struct, array_like=True, kw_only=True):
     frames: int = 0
 
 
+class RequestFlag(IntFlag):
+    """What the batch manager must know of a request's slots."""
+
+    SLOTTED = 1  # it has some
+    AGAIN = 2  # an instance of an earlier batch manager may still be at work on them
+
+
 class Request(Header, array_like=True, kw_only=True):
     """One client call. `id` is unique on its connection; the time left is counted from the moment of sending.
 
     The fields after `trace` are filled in by the bridge: `rows` is the length of the leading axis, `key` the datatypes
-    and shapes behind it (equal keys may be stacked), `size` the bytes of all tensors.
+    and shapes behind it (equal keys may be stacked), `size` the bytes of all tensors, `flags` RequestFlags.
     """
 
     kind: int = Kind.REQUEST
@@ -150,12 +160,21 @@ class Request(Header, array_like=True, kw_only=True):
     rows: int = 1
     key: str = ""
     size: int = 0
+    flags: int = 0
+
+
+class SlotFate(IntEnum):
+    """What becomes of a request's slots with its final answer."""
+
+    FREE = 0  # nobody looks at them any more
+    HELD = 1  # an instance still does; RELEASED follows
+    SUSPECT = 2  # an instance that was lost may: never use them again
 
 
 class Response(Header, array_like=True, kw_only=True):
     """One answer. `code` is empty for success; else one of errors.Code and `error` says what happened.
 
-    `final` is false while more answers to the same request follow.
+    `final` is false while more answers to the same request follow. `fate` is a SlotFate, for bridges.
     """
 
     kind: int = Kind.RESPONSE
@@ -165,6 +184,7 @@ class Response(Header, array_like=True, kw_only=True):
     final: bool = True
     payload: Raw = NO_PAYLOAD
     served: Served | None = None
+    fate: int = SlotFate.FREE
 
 
 class Cancel(Header, array_like=True, kw_only=True):
@@ -179,6 +199,7 @@ class Ping(Header, array_like=True, kw_only=True):
 
     kind: int = Kind.PING
     revision: int = 0  # the newest MODELS revision the sender holds
+    report: dict[str, Any] = {}  # a bridge's own figures, for `inferoxy status`
 
 
 class Pong(Header, array_like=True, kw_only=True):
@@ -186,6 +207,14 @@ class Pong(Header, array_like=True, kw_only=True):
 
     kind: int = Kind.PONG
     epoch: int = 0
+
+
+class Released(Header, array_like=True, kw_only=True):
+    """Batch manager to bridge: slots that were HELD, or whose request was cancelled, have this fate now."""
+
+    kind: int = Kind.RELEASED
+    ids: list[int] = []
+    fate: int = SlotFate.FREE
 
 
 class TensorSpec(Struct, array_like=True):
@@ -219,6 +248,7 @@ class Hello(Header, array_like=True, kw_only=True):
     max_sequences: int = 1
     metadata: dict[str, str] = {}
     pid: int = 0
+    arena: bool = False  # it sees its model's shared-memory segments
 
 
 class Welcome(Header, array_like=True, kw_only=True):
@@ -240,6 +270,7 @@ class BatchItem(Struct, array_like=True):
     sequence: Sequence | None = None
     trace: str = ""
     client: str = ""
+    again: bool = False  # another instance may still be at work on it: leave its reply slot alone
 
 
 class Batch(Header, array_like=True, kw_only=True):
@@ -440,6 +471,7 @@ class ModelView(Struct, array_like=True):
     decoupled: bool = False
     metadata: dict[str, str] = {}
     instances: int = 0
+    arena: bool = False  # all of its instances see shared-memory segments
 
 
 class Models(Header, array_like=True, kw_only=True):
@@ -501,3 +533,4 @@ class InstanceConfig(Struct, kw_only=True):
     threads: int = 0
     log_level: str = "info"
     options: dict[str, Any] = {}
+    arena: str = ""  # folder of the shared-memory segments; empty: it sees none

@@ -16,6 +16,7 @@ import numpy as np
 
 from inferoxy import tensors as tensor_rules
 from inferoxy import wire
+from inferoxy.arena import ArenaView, SlotWriter
 from inferoxy.errors import InferoxyError, InternalError, InvalidRequest, ModelError
 from inferoxy.messages import Batch, BatchItem, Payload, Tensor
 from inferoxy.runtime.backend import PICTURE, Backend, EachBackend, StackedBackend
@@ -31,6 +32,7 @@ class Item:
 
     __slots__ = (
         "chunks", "client", "deadline", "error", "group", "layout", "payload", "request", "rows", "sequence", "ticket",
+        "writer",
     )  # fmt: skip
 
     chunks: list[Chunk]  # in the order of the model's inputs
@@ -46,6 +48,7 @@ class Item:
         self.sequence = item.sequence
         self.deadline = now + item.timeout_us / 1e6 if item.timeout_us > 0 else inf
         self.error: Exception | None = None
+        self.writer: SlotWriter | None = None  # where large outputs go, if anywhere
 
 
 class PreparedBatch:
@@ -83,9 +86,11 @@ class Intake:
         backend: The loaded model.
         batch_size: The most items of a batch.
         pool: Where pictures are decoded.
+        arena: Shared memory that tensors may lie in; None: the instance sees none.
     """
 
-    def __init__(self, backend: Backend, batch_size: int, pool: Executor) -> None:
+    def __init__(self, backend: Backend, batch_size: int, pool: Executor, arena: ArenaView | None = None) -> None:
+        self._arena = arena
         self._stacked = isinstance(backend, StackedBackend)
         self._each = backend if isinstance(backend, EachBackend) else None
         self._prepares = self._each is not None and self._each.prepares
@@ -109,6 +114,8 @@ class Intake:
                 if len(mine) != source.frames:
                     raise InternalError(f"batch {batch.id}: expected {source.frames} frames, found {len(mine)}")
                 self._read(item, wire.decode_payload(source.payload), mine)
+                if item.payload.reply is not None and self._arena is not None and not source.again:
+                    item.writer = SlotWriter(item.payload.reply, self._arena.open(item.payload.reply))
             except InferoxyError as exc:
                 item.error = exc
             except (ValueError, OverflowError) as exc:  # numpy's, about a shape no array can have
@@ -125,12 +132,13 @@ class Intake:
         left = iter(frames)
         chunks: list[Chunk] = []
         for tensor, size in zip(payload.tensors, layout.sizes, strict=True):
-            chunk = tensor_bytes(tensor, left)
+            chunk = tensor_bytes(tensor, left, self._arena)
             if size not in (len(chunk), VARIES):
                 tensor_rules.check_size(tensor.name, tensor.datatype, tensor.shape, len(chunk))
             chunks.append(chunk)
-        if len(frames) > len(chunks):
-            raise InvalidRequest(f"tensors: expected {len(chunks)} frames, found {len(frames)}")
+        if next(left, None) is not None:
+            expected = sum(tensor.slot is None for tensor in payload.tensors)
+            raise InvalidRequest(f"tensors: expected {expected} frames, found {len(frames)}")
         item.chunks = [chunks[i] for i in layout.order] if len(chunks) > 1 else chunks
         item.rows, item.group = layout.rows, layout.group
         if not self._stacked and not layout.encoded:
@@ -199,22 +207,21 @@ class Intake:
             self._make_request(item)
 
 
-def tensor_bytes(tensor: Tensor, frames: Iterator[wire.Frame]) -> bytes | memoryview:
+def tensor_bytes(tensor: Tensor, frames: Iterator[wire.Frame], arena: ArenaView | None) -> bytes | memoryview:
     """Where a tensor's bytes are: the only place that knows.
 
     Args:
         tensor: As it stands in the payload.
         frames: The request's frames that no tensor before it has taken.
+        arena: Shared memory, if the instance sees any.
 
     Raises:
-        InvalidRequest: There is no frame left, or the bytes lie in a shared-memory slot.
+        InvalidRequest: There is no frame left, or no such slot.
     """
     if tensor.slot is not None:
-        slot = tensor.slot
-        raise InvalidRequest(
-            f"tensor {tensor.name!r}: expected its bytes in a frame, found slot {slot.segment}+{slot.offset}, "
-            "which this instance cannot read"
-        )
+        if arena is None:
+            raise InvalidRequest(f"tensor {tensor.name!r}: expected its bytes in a frame, found a slot")
+        return arena.open(tensor.slot).toreadonly()
     for frame in frames:
         return frame if type(frame) is bytes else buffer(frame)
     raise InvalidRequest(f"tensor {tensor.name!r}: expected a frame with its bytes, found none")

@@ -16,8 +16,9 @@ from msgspec import Raw
 
 from inferoxy import tensors as tensor_rules
 from inferoxy import wire
+from inferoxy.arena import SLOT_MIN_BYTES
 from inferoxy.errors import Code, InferoxyError, ModelError
-from inferoxy.messages import Payload, Result, ResultItem, ResultPayload, Tensor
+from inferoxy.messages import Result, ResultItem, ResultPayload, Tensor
 from inferoxy.runtime.backend import PICTURE, Answer, Signature
 from inferoxy.runtime.intake import Item, PreparedBatch
 from inferoxy.runtime.sdk import Array
@@ -69,16 +70,22 @@ class Reply:
         for index, item in enumerate(items):
             wanted = item.payload.outputs or outputs
             if item.payload.form == "prediction":
-                mine = {name: outputs[name][at : at + item.rows] for name in wanted}
-                self.answers(item, [Answer(mine)])
+                self.answers(item, [Answer({name: outputs[name][at : at + item.rows] for name in wanted})])
             else:
-                key = (item.rows, *wanted)
-                payload = payloads.get(key)
-                if payload is None:
-                    payload = payloads[key] = self._stacked_payload(item.rows, wanted, outputs)
-                for name in wanted:
-                    self._frames.append(parts[name][index])
-                self._items.append(ResultItem(item.ticket, len(wanted), payload))
+                mine = [parts[name][index] for name in wanted]
+                if item.writer is not None and any(len(part) >= SLOT_MIN_BYTES for part in mine):
+                    tensors = self._stacked_tensors(item.rows, wanted, outputs)
+                    mine = [part for tensor, part in zip(tensors, mine, strict=True) if not _place(item, tensor, part)]
+                    payload = wire.encode_payload(ResultPayload(tensors))
+                else:
+                    key = (item.rows, *wanted)
+                    known = payloads.get(key)
+                    if known is None:
+                        tensors = self._stacked_tensors(item.rows, wanted, outputs)
+                        known = payloads[key] = wire.encode_payload(ResultPayload(tensors))
+                    payload = known
+                self._frames += mine
+                self._items.append(ResultItem(item.ticket, len(mine), payload))
             at += item.rows
 
     def answers(self, item: Item, answers: Sequence[Answer]) -> None:
@@ -124,7 +131,7 @@ class Reply:
         frames: list[Frame] = []
         try:
             for answer in answers:
-                payload, more = self._encode_one(item.payload, answer)
+                payload, more = self._encode_one(item, answer)
                 items.append(ResultItem(item.ticket, len(more), payload, final=answer.final))
                 frames += more
         except Exception as exc:  # the model's drawing, or a prediction that cannot be encoded
@@ -132,7 +139,8 @@ class Reply:
             items.append(ResultItem(item.ticket, code=code, error=message))
         return items, frames
 
-    def _encode_one(self, wish: Payload, answer: Answer) -> tuple[Any, list[Frame]]:
+    def _encode_one(self, item: Item, answer: Answer) -> tuple[Any, list[Frame]]:
+        wish = item.payload
         tensors: list[Tensor] = []
         frames: list[Frame] = []
         prediction = None
@@ -144,24 +152,28 @@ class Reply:
                 wanted = spec.name in wish.outputs if wish.outputs else True
                 if array is not None and wanted and not (wish.picture and spec.name == PICTURE):
                     raw = tensor_rules.to_bytes(array)
-                    tensors.append(Tensor(spec.name, spec.datatype, array.shape))
-                    frames.append(raw if self._signature.fresh_outputs else bytes(raw))
+                    tensor = Tensor(spec.name, spec.datatype, array.shape)
+                    tensors.append(tensor)
+                    if not _place(item, tensor, raw):
+                        frames.append(raw if self._signature.fresh_outputs else bytes(raw))
         image = answer.picture() if wish.picture else None
         if image is not None:
             from inferoxy.runtime.decode import encode_picture
 
-            frames.append(encode_picture(image, wish.picture))
-            tensors.append(Tensor(PICTURE, "UINT8", image.shape, encoding=wish.picture))
+            picture = Tensor(PICTURE, "UINT8", image.shape, encoding=wish.picture)
+            tensors.append(picture)
+            encoded = encode_picture(image, wish.picture)
+            if not _place(item, picture, encoded):
+                frames.append(encoded)
         try:
             return wire.encode_payload(ResultPayload(tensors, prediction, answer.parameters or {})), frames
         except (TypeError, ValueError, OverflowError, RecursionError) as exc:
             raise ModelError(f"prediction: expected what JSON can hold, found: {exc}") from exc
 
-    def _stacked_payload(self, rows: int, wanted: Iterable[str], outputs: dict[str, Array]) -> Raw:
-        tensors = [
+    def _stacked_tensors(self, rows: int, wanted: Iterable[str], outputs: dict[str, Array]) -> list[Tensor]:
+        return [
             Tensor(name, self._signature.output_datatypes[name], (rows, *outputs[name].shape[1:])) for name in wanted
         ]
-        return wire.encode_payload(ResultPayload(tensors))
 
     def _append(self, items: list[ResultItem], frames: list[Frame]) -> None:
         self._items += items
@@ -172,6 +184,14 @@ class Reply:
         result = Result(batch=self._batch.id, items=self._items, done=done, compute_us=compute_us, decode_us=decode_us)
         frames, self._items, self._frames = self._frames, [], []
         self._send(wire.encode(result, frames), done)
+
+
+def _place(item: Item, tensor: Tensor, data: Any) -> bool:
+    """Put a large output into the request's reply slot, if it has one and there is room; else it goes in a frame."""
+    if item.writer is None or len(data) < SLOT_MIN_BYTES:
+        return False
+    tensor.slot = item.writer.put(data)
+    return tensor.slot is not None
 
 
 def describe(error: BaseException) -> tuple[str, str]:

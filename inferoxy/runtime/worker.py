@@ -14,10 +14,12 @@ import os
 import threading
 from collections import deque
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from queue import Empty, SimpleQueue
 from typing import Any
 
 from inferoxy import messages as m
+from inferoxy.arena import ArenaView
 from inferoxy.lifecycle import Lifecycle
 from inferoxy.runtime.backend import Backend, SequenceBackend, StackedBackend
 from inferoxy.runtime.cores import cores
@@ -61,6 +63,7 @@ def hello_for(config: m.InstanceConfig, backend: Backend) -> m.Hello:
         max_sequences=config.max_sequences if isinstance(backend, SequenceBackend) else 1,
         metadata=signature.metadata,
         pid=os.getpid(),
+        arena=bool(config.arena),
     )
 
 
@@ -69,7 +72,8 @@ class Worker:
 
     def __init__(self, config: m.InstanceConfig, backend: Backend, lifecycle: Lifecycle) -> None:
         self._pool = ThreadPoolExecutor(config.threads or max(2, cores()), "pool")
-        intake = Intake(backend, backend.signature.batch_size, self._pool)
+        arena = ArenaView(Path(config.arena)) if config.arena else None
+        intake = Intake(backend, backend.signature.batch_size, self._pool, arena)
         self._link = Link(config.backend, hello_for(config, backend), intake, lifecycle)
         self._executor = Executor(backend, config.stateless, self._pool, self._send)
         self._main = threading.get_ident()

@@ -17,6 +17,7 @@ class Sent:
     instance: bytes
     batch: m.Batch
     ids: list[int]
+    is_finished: bool = False
 
 
 @dataclass
@@ -31,6 +32,8 @@ class Harness:
     limits: dict[bytes, int] = field(default_factory=dict)
     requests: dict[int, m.Request] = field(default_factory=dict)
     deadlines: dict[int, float] = field(default_factory=dict)
+    fates: dict[int, list[int]] = field(default_factory=dict)  # of slots, with the final answer and after
+    suspects: set[int] = field(default_factory=set)  # requests that a lost instance may still look at
 
     def __post_init__(self) -> None:
         self.core = BatchManager(epoch=7, now=0.0)
@@ -68,6 +71,7 @@ class Harness:
     def finish(self, name: str, *, code: str = "", final: bool = True, done: bool = True) -> list[int]:
         """The instance answers its oldest batch; returns the ids of its requests."""
         sent = self.batches[name.encode()][0]
+        sent.is_finished = final
         if done:
             self.batches[name.encode()].pop(0)
         frames = tuple(str(i).encode() for i in sent.ids)
@@ -77,7 +81,8 @@ class Harness:
         return sent.ids
 
     def lose(self, name: str) -> None:
-        self.batches.pop(name.encode(), None)
+        for sent in self.batches.pop(name.encode(), []):
+            self.suspects.update(sent.ids)
         self.core.unreachable(Link.BACKEND, name.encode(), self.now)
         self.collect()
 
@@ -89,10 +94,24 @@ class Harness:
                 if send.frames:
                     assert list(send.frames) == [str(send.header.id).encode()], "an answer went to another request"
                 answers.append(send.header)
+                if send.header.final and self.requests[send.header.id].flags:
+                    self.check_fate(send.header.id, send.header.fate)
+            elif isinstance(send.header, m.Released):
+                for number in send.header.ids:
+                    self.check_fate(number, send.header.fate)
             elif isinstance(send.header, m.Batch):
                 self.check_batch(send.peer, send.header, list(send.frames))
             else:
                 self.others.append((send.link, send.peer, send.header))
+
+    def check_fate(self, number: int, fate: int) -> None:
+        fates = self.fates.setdefault(number, [])
+        assert fates in ([], [m.SlotFate.HELD]), f"the slots of request {number} had their fate already: {fates}"
+        fates.append(fate)
+        if fate == m.SlotFate.FREE:
+            assert number not in self.suspects, f"slots of request {number} were freed that a lost instance may touch"
+            holders = [s for sent in self.batches.values() for s in sent if number in s.ids and not s.is_finished]
+            assert not holders, f"slots of request {number} were freed while an instance held them"
 
     def check_batch(self, peer: bytes, batch: m.Batch, frames: list[bytes]) -> None:
         ids = [int(f) for f in frames]

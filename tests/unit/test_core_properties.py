@@ -36,13 +36,32 @@ class AnyOrderOfEvents(RuleBasedStateMachine):
         sequence=st.integers(1, 3),
         start=st.booleans(),
         end=st.booleans(),
+        flags=st.sampled_from([0, m.RequestFlag.SLOTTED]),
     )
     def request(
-        self, model: str, key: str, rows: int, priority: int, timeout_s: float, sequence: int, start: bool, end: bool
+        self,
+        model: str,
+        key: str,
+        rows: int,
+        priority: int,
+        timeout_s: float,
+        sequence: int,
+        start: bool,
+        end: bool,
+        flags: int,
     ) -> None:
         self.count += 1
         step = m.Sequence(sequence, start, end) if model == "stateful" else None
-        self.box.request(self.count, model, timeout_s=timeout_s, key=key, rows=rows, priority=priority, sequence=step)
+        self.box.request(
+            self.count,
+            model,
+            timeout_s=timeout_s,
+            key=key,
+            rows=rows,
+            priority=priority,
+            sequence=step,
+            flags=flags,
+        )
 
     @rule(model=st.sampled_from(MODELS), limit=st.integers(1, 4))
     def instance_comes(self, model: str, limit: int) -> None:
@@ -123,6 +142,11 @@ class AnyOrderOfEvents(RuleBasedStateMachine):
                 code = self.box.code(number)
                 assert code is not None, f"request {number} was never answered"
                 assert code in ("", *Code)
+        for number, request in self.box.requests.items():
+            if request.flags:
+                fates = self.box.fates.get(number, [])
+                assert fates, f"nothing was said of the slots of request {number}"
+                assert fates[-1] != m.SlotFate.HELD, f"the slots of request {number} were never released"
         assert self.box.core.report(self.box.now)["open_requests"] == 0
         assert all(not i.in_flight for i in self.box.core.instances.values())
 

@@ -3,14 +3,19 @@
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import zmq
 
 from inferoxy import messages as m
+from inferoxy import wire
+from inferoxy.arena import Arena, ArenaView
 from inferoxy.errors import InvalidRequest
+from inferoxy.runtime.executor import Executor
 from inferoxy.runtime.intake import Intake, tensor_bytes
+from inferoxy.wire import encode_payload
 from tests.requests_for_models import Call, make_batch
 from tests.unit.runtime_rig import clean_import, load, write_model
 
@@ -26,14 +31,55 @@ class Any(Model):
 
 def test_bytes_in_a_frame_are_not_copied() -> None:
     frame = zmq.Frame(b"12345678")
-    found = tensor_bytes(m.Tensor("x", "UINT8", (8,)), iter([frame]))
+    found = tensor_bytes(m.Tensor("x", "UINT8", (8,)), iter([frame]), None)
     assert np.shares_memory(np.frombuffer(found, np.uint8), np.frombuffer(frame.buffer, np.uint8))
 
 
-def test_a_slot_is_refused_by_name() -> None:
+def test_a_slot_is_refused_by_an_instance_without_shared_memory() -> None:
     tensor = m.Tensor("x", "UINT8", (8,), m.Slot("segment", 64, 8))
-    with pytest.raises(InvalidRequest, match=r"tensor 'x': expected its bytes in a frame, found slot segment\+64"):
-        tensor_bytes(tensor, iter([]))
+    with pytest.raises(InvalidRequest, match=r"tensor 'x': expected its bytes in a frame, found a slot"):
+        tensor_bytes(tensor, iter([]), None)
+
+
+def test_bytes_in_a_slot_are_read_in_place_and_not_to_be_changed(tmp_path: Path) -> None:
+    arena = Arena(tmp_path, 64 << 20)
+    slot = arena.take("m", 100_000)
+    assert slot is not None
+    slot.view[:3] = b"abc"
+    tensor = m.Tensor("x", "UINT8", (100_000,), slot.slot)
+    found = tensor_bytes(tensor, iter([]), ArenaView(tmp_path))
+    assert isinstance(found, memoryview)
+    assert found.readonly
+    slot.view[:3] = b"xyz"
+    assert bytes(found[:3]) == b"xyz"
+    found.release()
+    arena.release(slot)
+    arena.close()
+
+
+@pytest.mark.usefixtures("clean_import")
+def test_large_outputs_go_into_the_reply_slot_unless_another_instance_may_be_writing_there(tmp_path: Path) -> None:
+    backend = load(write_model(tmp_path / "model", MODEL))
+    arena = Arena(tmp_path / "arena", 64 << 20)
+    slot = arena.take("m", 1 << 20)
+    assert slot is not None
+    array = np.arange(300 * 300, dtype=np.uint8).reshape(300, 300)
+    payload = m.Payload([m.Tensor("x", "UINT8", (300, 300))], reply=slot.slot)
+    for again, expected_frames in ((False, 0), (True, 1)):
+        batch = m.Batch(id=1, items=[m.BatchItem(0, 1, encode_payload(payload), again=again)])
+        sent: list[Any] = []
+        with ThreadPoolExecutor(1) as pool:
+            intake = Intake(backend, 8, pool, ArenaView(tmp_path / "arena"))
+            Executor(backend, True, pool, sent.append).run(intake.prepare(batch, [array.tobytes()]))
+        ((result, frames),) = wire.decode(sent[0])
+        answer = wire.decode_result(result.items[0].payload)
+        assert len(frames) == expected_frames
+        place = answer.tensors[0].slot
+        if place is not None:
+            at = place.offset - slot.slot.offset
+            assert bytes(slot.view[at : at + place.size]) == array.tobytes()
+    arena.release(slot)
+    arena.close()
 
 
 @pytest.mark.usefixtures("clean_import")

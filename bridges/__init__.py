@@ -1,0 +1,1 @@
+"""Bridges: client protocols in, our messages out. No batching, no policy."""

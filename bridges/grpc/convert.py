@@ -1,0 +1,156 @@
+"""Protobuf messages of the Open Inference Protocol to tensors and back.
+
+Pure. What parameters and tensors mean is bridges/v2.py's.
+Invariant: whatever a client's message holds, only InvalidRequest is raised.
+"""
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from bridges import v2
+from bridges.models import is_ready
+from bridges.results import Output
+from inferoxy.errors import InvalidRequest
+from inferoxy.messages import ModelView, Tensor, TensorSpec
+from inferoxy.tensors import BYTES, DTYPES, encode_strings, to_bytes
+from protos import inference_pb2 as pb
+
+# Where the typed contents of a datatype stand; FP16 and BF16 have no field.
+_FIELDS = {
+    "BOOL": "bool_contents",
+    "INT8": "int_contents",
+    "INT16": "int_contents",
+    "INT32": "int_contents",
+    "INT64": "int64_contents",
+    "UINT8": "uint_contents",
+    "UINT16": "uint_contents",
+    "UINT32": "uint_contents",
+    "UINT64": "uint64_contents",
+    "FP32": "fp32_contents",
+    "FP64": "fp64_contents",
+    BYTES: "bytes_contents",
+}
+
+
+def parameters_of(found: Mapping[str, Any]) -> dict[str, Any]:
+    """Parameters as plain values.
+
+    Raises:
+        InvalidRequest: One has no value.
+    """
+    plain: dict[str, Any] = {}
+    for name, parameter in found.items():
+        kind = parameter.WhichOneof("parameter_choice")
+        if kind is None:
+            raise InvalidRequest(f"parameter {name[:80]!r}: expected a value, found none")
+        plain[name] = getattr(parameter, kind)
+    return plain
+
+
+def inputs_of(request: Any) -> tuple[list[Tensor], list[memoryview]]:
+    """The input tensors of a ModelInferRequest, with their bytes.
+
+    Raises:
+        InvalidRequest: Raw and typed contents are mixed, do not match the inputs, or are of the wrong type.
+    """
+    if not request.inputs:
+        raise InvalidRequest("inputs: expected at least one, found none")
+    for item in request.inputs:
+        if item.parameters:
+            v2.check_input(item.name, item.parameters)
+    tensors = [Tensor(item.name, item.datatype, tuple(item.shape)) for item in request.inputs]
+    raw = request.raw_input_contents
+    if not raw:
+        return tensors, [_typed(tensor, item.contents) for tensor, item in zip(tensors, request.inputs, strict=True)]
+    if any(item.HasField("contents") for item in request.inputs):
+        raise InvalidRequest("inputs: expected raw_input_contents or contents, found both")
+    if len(raw) != len(tensors):
+        raise InvalidRequest(f"raw_input_contents: expected {len(tensors)}, one per input, found {len(raw)}")
+    return tensors, [memoryview(data) for data in raw]
+
+
+def outputs_of(request: Any) -> list[str]:
+    """The names of the wanted outputs.
+
+    Raises:
+        InvalidRequest: One is wanted in a way this server does not have.
+    """
+    for item in request.outputs:
+        if item.parameters:
+            v2.check_output(item.name, parameters_of(item.parameters))
+    return [item.name for item in request.outputs]
+
+
+def response_of(
+    request: Any, version: str, outputs: Sequence[Output], parameters: Mapping[str, Any]
+) -> pb.ModelInferResponse:
+    """The answer, with all tensors raw."""
+    response = pb.ModelInferResponse(model_name=request.model_name, model_version=version, id=request.id)
+    for name, value in parameters.items():
+        parameter = _parameter(value)
+        if parameter is not None:
+            response.parameters[name].CopyFrom(parameter)
+    for tensor, data in outputs:
+        response.outputs.add(name=tensor.name, datatype=tensor.datatype, shape=tensor.shape)
+        response.raw_output_contents.append(bytes(data))
+    return response
+
+
+def metadata_of(view: ModelView, versions: Sequence[str]) -> pb.ModelMetadataResponse:
+    """What clients see of a model."""
+    return pb.ModelMetadataResponse(
+        name=view.spec.name,
+        versions=versions,
+        platform=v2.platform(view),
+        inputs=[_metadata(spec) for spec in view.inputs],
+        outputs=[_metadata(spec) for spec in view.outputs],
+    )
+
+
+def index_of(view: ModelView) -> pb.RepositoryIndexResponse.ModelIndex:
+    """A model's line in the repository index. One that starts when asked for is READY."""
+    state = "READY" if is_ready(view) else "LOADING" if view.state == "starting" else "UNAVAILABLE"
+    return pb.RepositoryIndexResponse.ModelIndex(
+        name=view.spec.name, version=view.spec.version, state=state, reason=view.error
+    )
+
+
+def _typed(tensor: Tensor, contents: Any) -> memoryview:
+    field = _FIELDS.get(tensor.datatype)
+    if field is None:
+        if tensor.datatype in DTYPES:
+            raise InvalidRequest(f"tensor {tensor.name!r}: {tensor.datatype} is sent in raw_input_contents only")
+        raise InvalidRequest(
+            f"tensor {tensor.name!r}: expected one of {', '.join(DTYPES)} or BYTES, found {tensor.datatype[:20]!r}"
+        )
+    items = getattr(contents, field)
+    expected = math.prod(tensor.shape)
+    if len(items) != expected or any(d < 0 for d in tensor.shape):
+        where = f"{field} for {list(tensor.shape)}"
+        raise InvalidRequest(f"tensor {tensor.name!r}: expected {expected} elements in {where}, found {len(items)}")
+    if tensor.datatype == BYTES:
+        return memoryview(encode_strings(items))
+    found, dtype = np.array(items), DTYPES[tensor.datatype]
+    if dtype.kind in "iu" and found.size:
+        limits = np.iinfo(dtype)
+        if found.min() < limits.min or found.max() > limits.max:
+            raise InvalidRequest(f"tensor {tensor.name!r}: an element is out of the range of {tensor.datatype}")
+    return memoryview(to_bytes(found.astype(dtype)))
+
+
+def _parameter(value: Any) -> pb.InferParameter | None:
+    """A plain value as a parameter; None for what protobuf has no field for."""
+    if isinstance(value, bool):
+        return pb.InferParameter(bool_param=value)
+    if isinstance(value, int):
+        return pb.InferParameter(int64_param=value) if value < 2**63 else pb.InferParameter(uint64_param=value)
+    if isinstance(value, float):
+        return pb.InferParameter(double_param=value)
+    return pb.InferParameter(string_param=value) if isinstance(value, str) else None
+
+
+def _metadata(spec: TensorSpec) -> pb.ModelMetadataResponse.TensorMetadata:
+    return pb.ModelMetadataResponse.TensorMetadata(name=spec.name, datatype=spec.datatype, shape=spec.shape)

@@ -1,0 +1,293 @@
+"""The link of a bridge to the batch manager: requests out, answers back to whoever asked.
+
+What is open and until when is pending.py's; the meaning of payloads is the bridges'.
+Invariants: every request that `submit` took is answered exactly once, by the batch manager, by its deadline or by
+`close`, unless it is cancelled; what is sent in one turn of the loop travels in as few ZeroMQ messages as possible.
+
+Hot path: submit -> _flush, _on_message. One timer serves all deadlines; nothing there logs or makes a task.
+"""
+
+import asyncio
+import secrets
+from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from typing import Any
+
+import zmq
+
+from bridges.models import ModelIndex
+from bridges.pending import Answer, OnResponse, Pending, PendingRequests, refresh_timeout
+from inferoxy import logs, sockets, wire
+from inferoxy import messages as m
+from inferoxy.errors import Code, InferoxyError, PayloadTooLarge, error_from
+
+PING_S = 0.25
+SILENT_S = 1.0  # without a word for so long the batch manager counts as away, and requests are held
+GRACE_S = 0.5  # the batch manager enforces deadlines; this is for when it cannot
+JOIN_AT_MOST = 256  # frames in one joined message
+COLLECT_AT_MOST = 4096  # answers to one request that are held until the last one
+COLLECT_AT_MOST_BYTES = 1 << 28
+_ENDED = "the server ended before an answer came"
+
+OnDone = Callable[[list[Answer] | InferoxyError], None]
+
+
+class Link:
+    """One per bridge process; made, used and closed on one asyncio loop.
+
+    Args:
+        context: The process's ZeroMQ context.
+        endpoint: The batch manager's frontend.
+        name: What the bridge is, such as "rest"; made unique for this process.
+    """
+
+    def __init__(self, context: zmq.Context[Any], endpoint: str, name: str) -> None:
+        self.models = ModelIndex()
+        self._loop = asyncio.get_running_loop()
+        self._log = logs.get()
+        self._pending = PendingRequests()
+        self._outbox: list[Pending] = []
+        self._cancelled: list[int] = []
+        self._epoch = 0
+        self._heard_at = 0.0
+        self._is_here = False
+        self._was_cut = False
+        self._is_closed = False
+        self._empty: asyncio.Future[None] | None = None
+        identity = f"{name}-{secrets.token_hex(4)}".encode()
+        self._socket = sockets.LoopSocket(sockets.dealer(context, endpoint, identity, immediate=True), self._on_message)
+        self._flushing: asyncio.Handle | None = None
+        self._timer: asyncio.Handle = self._loop.call_soon(self._tick)
+
+    @property
+    def is_ready(self) -> bool:
+        """Whether the batch manager is there and the registered models are known."""
+        return self._is_here and self.models.complete
+
+    @property
+    def open_requests(self) -> int:
+        """Requests without a final answer."""
+        return len(self._pending)
+
+    def submit(self, request: m.Request, frames: Sequence[Any], on_response: OnResponse) -> int:
+        """Send a request and call back with each of its answers, never from within this call.
+
+        Args:
+            request: As requests.build makes it; its id is set here. timeout_us 0: the model's own timeout.
+            frames: The bytes of the tensors, in order; kept until the final answer and not to be changed.
+            on_response: Called with (response, frames); the last response is `final`.
+
+        Returns:
+            The id, for `cancel`.
+        """
+        timeout_s = request.timeout_us / 1e6 or self.models.timeout_s(request.model, request.model_version)
+        pending = self._pending.add(request, frames, on_response, self._loop.time() + timeout_s)
+        if self._is_here:
+            self._outbox.append(pending)
+            if self._flushing is None:
+                self._flushing = self._loop.call_soon(self._flush)
+        elif self._is_closed and self._pending.take(request.id):
+            self._loop.call_soon(self._answer, pending, Code.MODEL_UNAVAILABLE, _ENDED)
+        return request.id
+
+    def cancel(self, request_id: int) -> None:
+        """Nobody waits for this request any more; what has its answer already is left alone."""
+        pending = self._pending.take(request_id)
+        if pending is None:
+            return
+        if pending.is_sent:
+            self._cancelled.append(request_id)
+            if self._flushing is None:
+                self._flushing = self._loop.call_soon(self._flush)
+        self._note_empty()
+
+    def collect(
+        self, request: m.Request, frames: Sequence[Any], on_done: OnDone, *, at_most: int = COLLECT_AT_MOST
+    ) -> int:
+        """Like `submit`, with all answers at once: a list of those that carry a result, or the error.
+
+        More than `at_most` answers, or more than COLLECT_AT_MOST_BYTES of them, become an error.
+        """
+        answers: list[Answer] = []
+        size = 0
+
+        def on_response(response: m.Response, tensors: Sequence[Any]) -> None:
+            nonlocal size
+            if response.code:
+                on_done(error_from(response.code, response.error))
+                return
+            if response.payload != m.NO_PAYLOAD:
+                answers.append(Answer(response, tensors))
+            if response.final and len(answers) <= at_most:
+                on_done(answers)
+                return
+            size += sum(map(len, tensors))
+            if len(answers) > at_most or size > COLLECT_AT_MOST_BYTES:
+                self.cancel(request.id)
+                on_done(_too_much(request.model, at_most))
+
+        return self.submit(request, frames, on_response)
+
+    async def call(self, request: m.Request, frames: Sequence[Any], *, at_most: int = COLLECT_AT_MOST) -> list[Answer]:
+        """Send a request and wait for all its answers (see `collect`); cancelled when the waiting task is.
+
+        Raises:
+            InferoxyError: What became of it instead.
+        """
+        done: asyncio.Future[list[Answer]] = self._loop.create_future()
+
+        def on_done(outcome: list[Answer] | InferoxyError) -> None:
+            if done.done():
+                return
+            if isinstance(outcome, InferoxyError):
+                done.set_exception(outcome)
+            else:
+                done.set_result(outcome)
+
+        request_id = self.collect(request, frames, on_done, at_most=at_most)
+        try:
+            return await done
+        finally:
+            self.cancel(request_id)
+
+    async def stream(self, request: m.Request, frames: Sequence[Any]) -> AsyncGenerator[Answer, None]:
+        """Send a request and give each answer as it comes; cancelled when the iterator is closed before the last.
+
+        Raises:
+            InferoxyError: What became of it instead of an answer, or after some.
+        """
+        arrived: asyncio.Queue[Answer] = asyncio.Queue()
+        request_id = self.submit(request, frames, lambda header, tensors: arrived.put_nowait(Answer(header, tensors)))
+        try:
+            while True:
+                answer = await arrived.get()
+                if answer.response.code:
+                    raise error_from(answer.response.code, answer.response.error)
+                if answer.response.payload != m.NO_PAYLOAD:
+                    yield answer
+                if answer.response.final:
+                    return
+        finally:
+            self.cancel(request_id)
+
+    async def drain(self, timeout_s: float) -> None:
+        """Return when nothing is open any more, at the latest after `timeout_s`."""
+        if len(self._pending):
+            self._empty = self._loop.create_future()
+            await asyncio.wait([self._empty], timeout=max(0.0, timeout_s))
+
+    def close(self) -> None:
+        """Fail what is still open, and close the socket. Closing again does nothing."""
+        if self._is_closed:
+            return
+        self._is_closed = True
+        self._timer.cancel()
+        for pending in self._pending.take_all():
+            self._answer(pending, Code.MODEL_UNAVAILABLE, _ENDED)
+        self._is_here = False
+        if self._flushing is not None:
+            self._flushing.cancel()
+        self._socket.close()
+
+    def _flush(self) -> None:
+        self._flushing = None
+        outbox, self._outbox = self._outbox, []
+        parts: list[Any] = []
+        group: list[Pending] = []
+        for pending in outbox:
+            if not pending.is_open or pending.is_sent:
+                continue
+            parts += wire.encode(pending.request, pending.frames)
+            group.append(pending)
+            if len(parts) >= JOIN_AT_MOST:
+                self._send(parts, group)
+                parts, group = [], []
+        if self._cancelled:
+            parts += wire.encode(m.Cancel(ids=self._cancelled))
+            self._cancelled = []
+        if parts:
+            self._send(parts, group)
+
+    def _send(self, parts: list[Any], group: Iterable[Pending] = ()) -> None:
+        if self._socket.send(parts):
+            for pending in group:
+                pending.is_sent = True
+        else:
+            self._is_here = False
+            self._was_cut = True
+
+    def _on_message(self, parts: list[Any]) -> None:
+        try:
+            for header, tensors in wire.decode(parts):
+                if type(header) is m.Response:
+                    pending = self._pending.take(header.id) if header.final else self._pending.find(header.id)
+                    if pending is not None:
+                        self._give(pending, header, tensors)
+                elif type(header) is m.Pong:
+                    self._on_pong(header.epoch)
+                elif type(header) is m.Models:
+                    self.models.update(header)
+        except InferoxyError as exc:
+            self._log.error("the batch manager sent something malformed", reason=exc.message)
+
+    def _on_pong(self, epoch: int) -> None:
+        now = self._heard_at = self._loop.time()
+        again: list[Pending] = []
+        if epoch != self._epoch:
+            self.models.forget_revision()
+            if self._epoch:
+                self._log.info("the batch manager was restarted", open_requests=len(self._pending))
+                for pending in self._pending.take_lost():
+                    what = f"sequence {pending.request.sequence.id!r}" if pending.request.sequence else "sequence"
+                    self._answer(pending, Code.SEQUENCE_LOST, f"{what}: its state was lost with the batch manager")
+                again = self._pending.sent_stateless()
+            self._epoch = epoch
+        elif self._was_cut:
+            again = self._pending.sent_stateless()  # it ignores those that it still has
+        self._was_cut = False
+        if self._is_here and not again:
+            return
+        self._is_here = True
+        for pending in again:
+            pending.is_sent = False
+        self._outbox = self._pending.unsent()
+        for pending in self._outbox:
+            refresh_timeout(pending, now)
+        if self._outbox and self._flushing is None:
+            self._flushing = self._loop.call_soon(self._flush)
+
+    def _tick(self) -> None:
+        now = self._loop.time()
+        self._timer = self._loop.call_at(now + PING_S, self._tick)
+        if self._is_here and now - self._heard_at > SILENT_S:
+            self._is_here = False
+        self._send(wire.encode(m.Ping(revision=self.models.revision)))
+        for pending in self._pending.take_expired(now - GRACE_S):
+            if pending.is_sent:
+                self._cancelled.append(pending.request.id)
+                if self._flushing is None:
+                    self._flushing = self._loop.call_soon(self._flush)
+            where = "" if self._is_here else "; the batch manager is away"
+            self._answer(pending, Code.DEADLINE_EXCEEDED, f"no answer within the request's time{where}")
+
+    def _answer(self, pending: Pending, code: Code, why: str) -> None:
+        self._give(pending, m.Response(id=pending.request.id, code=code, error=why), ())
+
+    def _give(self, pending: Pending, response: m.Response, tensors: Sequence[Any]) -> None:
+        try:
+            pending.on_response(response, tensors)
+        except Exception as exc:  # the next answer in this message is another caller's
+            self._loop.call_exception_handler({"message": "an answer could not be passed on", "exception": exc})
+        if self._empty is not None:
+            self._note_empty()
+
+    def _note_empty(self) -> None:
+        if self._empty is not None and not len(self._pending) and not self._empty.done():
+            self._empty.set_result(None)
+
+
+def _too_much(model: str, at_most: int) -> InferoxyError:
+    if at_most == 1:
+        why = f"model {model!r} answers more than once: use a protocol that gives several answers to one request"
+        return InferoxyError(why, Code.UNSUPPORTED)
+    limits = f"{at_most} answers of {COLLECT_AT_MOST_BYTES} bytes together"
+    return PayloadTooLarge(f"model {model!r}: expected at most {limits}, found more")

@@ -1,0 +1,121 @@
+"""Build what bridges send to the batch manager, checking what clients may not choose freely.
+
+Pure. What stands in a payload is the protocols' matter (predict, v2, zmq).
+Invariant: a request made here can be encoded, whatever its client sent.
+"""
+
+import itertools
+import re
+import secrets
+from collections.abc import Sequence
+from typing import Any, Literal, NamedTuple
+
+from inferoxy import messages as m
+from inferoxy import tensors, wire
+from inferoxy.errors import InvalidRequest
+
+PRIORITY_LIMIT = 1_000_000
+TIMEOUT_LIMIT_US = 24 * 3_600_000_000
+TEXT_LIMIT = 256  # characters of a request id, sequence id or trace
+
+_SAFE_ID = re.compile(r"[A-Za-z0-9._:/+=@-]{1,128}")
+_PREFIX = secrets.token_hex(5)
+_COUNT = itertools.count(1)
+
+Frames = Sequence[Any]
+
+
+class Options(NamedTuple):
+    """How a request is to be served, whatever protocol said so. 0 and empty mean the model's own."""
+
+    version: str = ""
+    timeout_us: int = 0
+    priority: int = 0
+    sequence: m.Sequence | None = None
+    trace: str = ""
+
+
+def request_id(given: str = "") -> str:
+    """The client's own id if it can stand in headers and logs; else a new one."""
+    if given and _SAFE_ID.fullmatch(given):
+        return given
+    return f"{_PREFIX}-{next(_COUNT):x}"
+
+
+def check_options(options: Options) -> Options:
+    """The options as they are.
+
+    Raises:
+        InvalidRequest: One is out of its range.
+    """
+    _check_range("timeout", options.timeout_us, 0, TIMEOUT_LIMIT_US, " microseconds")
+    _check_range("priority", options.priority, -PRIORITY_LIMIT, PRIORITY_LIMIT)
+    if len(options.trace) > TEXT_LIMIT:
+        raise InvalidRequest(f"trace: expected at most {TEXT_LIMIT} characters, found {len(options.trace)}")
+    if options.sequence is not None:
+        found = options.sequence.id
+        if isinstance(found, str):
+            if not 0 < len(found) <= TEXT_LIMIT:
+                raise InvalidRequest(f"sequence_id: expected 1..{TEXT_LIMIT} characters, found {len(found)}")
+        else:
+            _check_range("sequence_id", found, 0, 2**64 - 1)
+    return options
+
+
+def build(
+    model: str,
+    inputs: list[m.Tensor],
+    frames: Frames,
+    options: Options,
+    *,
+    parameters: dict[str, Any],
+    outputs: list[str],
+    form: Literal["tensors", "prediction"],
+    picture: Literal["", "jpeg", "png"] = "",
+    request_id: str = "",
+) -> m.Request:
+    """One request, complete but for its id.
+
+    Args:
+        model: Its name, as the client gave it.
+        inputs: The tensors, checked against their frames.
+        frames: Their bytes, in order.
+        options: Checked by `check_options`.
+        parameters: For the model.
+        outputs: The wanted tensors; empty: all.
+        form: The wanted form of answer.
+        picture: The wanted encoding of the drawn picture; empty: none.
+        request_id: What logs and answers call it.
+
+    Raises:
+        InvalidRequest: A parameter cannot travel, an integer of more than 64 bits say.
+    """
+    payload = m.Payload(inputs, parameters, outputs, form, picture, request_id)
+    try:
+        encoded = wire.encode_payload(payload)
+    except (OverflowError, TypeError, ValueError, RecursionError) as exc:
+        why = f"shapes and parameters: expected numbers of at most 64 bits and plain values ({exc})"
+        raise InvalidRequest(why) from exc
+    return wrap(model, inputs, frames, options, encoded)
+
+
+def wrap(model: str, inputs: list[m.Tensor], frames: Frames, options: Options, payload: Any) -> m.Request:
+    """The request around an encoded payload, for `build` and for a payload that is passed on as it came."""
+    rows, key = tensors.rows_and_key(inputs)
+    return m.Request(
+        model=model,
+        payload=payload,
+        model_version=options.version,
+        timeout_us=options.timeout_us,
+        priority=options.priority,
+        sequence=options.sequence,
+        trace=options.trace,
+        rows=rows,
+        key=key,
+        size=sum(map(len, frames)),
+    )
+
+
+def _check_range(what: str, found: int, low: int, high: int, unit: str = "") -> None:
+    if not low <= found <= high:
+        raise InvalidRequest(f"{what}: expected {low}..{high}{unit}, found {found}")

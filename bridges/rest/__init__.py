@@ -1,0 +1,1 @@
+"""The REST bridge: pictures and the Open Inference Protocol over HTTP."""

@@ -1,0 +1,247 @@
+"""`POST /v1/models/{name}/predict`: pictures in whatever form they are posted, detections or the drawn picture back.
+
+Pure. What a picture may be is picture_gate.py's.
+Invariants: a picture that is refused does not disturb the others of its request; whatever the body is, only
+InferoxyError is raised.
+"""
+
+import base64
+import binascii
+import re
+from typing import Any, Literal, NamedTuple
+from urllib.parse import parse_qsl
+
+import msgspec
+import numpy as np
+from msgspec import UNSET, Struct, UnsetType
+
+from bridges import picture_gate
+from bridges.requests import TIMEOUT_LIMIT_US, Options, check_options
+from bridges.rest import multipart
+from inferoxy.config import LimitSettings
+from inferoxy.errors import Code, InferoxyError, InvalidRequest, PayloadTooLarge
+from inferoxy.messages import Sequence, Tensor
+
+RAW_TYPES = frozenset({"", "application/octet-stream", "image/jpeg", "image/jpg", "image/png", "image/webp"})
+ACCEPTED = "image/jpeg, image/png, image/webp, application/octet-stream, multipart/form-data or application/json"
+MAX_QUERY_FIELDS = 200
+MAX_TIMEOUT_MS = TIMEOUT_LIMIT_US // 1_000
+
+_INTEGER = re.compile(r"[+-]?\d{1,18}")
+_NUMBER = re.compile(r"[+-]?(\d{1,30}\.?\d{0,30}|\.\d{1,30})([eE][+-]?\d{1,3})?")
+_WORDS = {"true": True, "false": False}
+_DATA_URL = re.compile(r"data:[^,]{0,200};base64,")
+
+
+class Posted(NamedTuple):
+    """One picture of a request, ready to send."""
+
+    tensor: Tensor
+    frame: Any
+
+    @property
+    def size(self) -> dict[str, int]:
+        """Its sides in pixels."""
+        return {"width": self.tensor.shape[1], "height": self.tensor.shape[0]}
+
+
+class Pictures(NamedTuple):
+    """What a body holds. `is_list` tells that the answer is a list, of one element perhaps."""
+
+    items: list[Posted | InferoxyError]
+    parameters: dict[str, Any]
+    is_list: bool
+
+
+class _Body(Struct, forbid_unknown_fields=True):
+    image: Any = UNSET
+    images: list[Any] | UnsetType = UNSET
+    parameters: dict[str, Any] = {}
+
+
+_DECODER = msgspec.json.Decoder(_Body)
+
+
+def read_query(query: bytes) -> tuple[Options, dict[str, Any]]:
+    """The query string as (how to serve the request, parameters for the model).
+
+    `timeout_ms`, `priority`, `version`, `sequence_id`, `sequence_start` and `sequence_end` are ours; everything else
+    goes to the model, numbers and true/false as such, a repeated field as a list.
+
+    Raises:
+        InvalidRequest: One of ours is out of range or no number.
+    """
+    if not query:
+        return Options(), {}
+    try:
+        pairs = parse_qsl(query.decode("latin-1"), keep_blank_values=True, max_num_fields=MAX_QUERY_FIELDS)
+    except ValueError as exc:
+        raise InvalidRequest(f"query: {exc}") from exc
+    found: dict[str, list[str]] = {}
+    for name, value in pairs:
+        found.setdefault(name, []).append(value)
+    timeout_ms = _typed(_single(found, "timeout_ms", "0"))
+    if isinstance(timeout_ms, bool | str) or not 0 <= timeout_ms <= MAX_TIMEOUT_MS:
+        raise InvalidRequest(f"timeout_ms: expected 0..{MAX_TIMEOUT_MS} milliseconds, found {str(timeout_ms)[:40]}")
+    priority = _typed(_single(found, "priority", "0"))
+    if type(priority) is not int:
+        raise InvalidRequest(f"priority: expected an integer, found {str(priority)[:40]!r}")
+    version = _single(found, "version", "")
+    options = check_options(Options(version, int(timeout_ms * 1e3), priority, _sequence(found)))
+    parameters = {k: [_typed(v) for v in vs] if len(vs) > 1 else _typed(vs[0]) for k, vs in found.items()}
+    return options, parameters
+
+
+def wanted_picture(accept: bytes) -> Literal["", "jpeg", "png"]:
+    """The encoding in which an Accept header wants the drawn picture; empty: JSON is wanted."""
+    accept = accept.lower()
+    if b"image/" not in accept:
+        return ""
+    ranked: list[tuple[float, int, str]] = []
+    for place, item in enumerate(accept.decode("latin-1").split(",")):
+        media, _, rest = item.partition(";")
+        quality = re.search(r"(?:^|;)\s*q=([01](?:\.\d{0,3})?)\s*(?:;|$)", rest)
+        ranked.append((-float(quality[1]) if quality else -1.0, place, media.strip()))
+    for quality_, _, media in sorted(ranked):
+        if quality_ < 0:
+            if media in ("application/json", "application/*", "*/*"):
+                return ""
+            if media in ("image/jpeg", "image/jpg", "image/*"):
+                return "jpeg"
+            if media == "image/png":
+                return "png"
+    return ""
+
+
+def read_pictures(content_type: bytes, body: memoryview, limits: LimitSettings) -> Pictures:
+    """The pictures in a body.
+
+    Raises:
+        InferoxyError: The content type is none of ours, the body is malformed, or its only picture is refused.
+    """
+    media = content_type.partition(b";")[0].strip().decode("latin-1").lower()
+    if media in RAW_TYPES:
+        return Pictures([_encoded(body, limits, "picture")], {}, is_list=False)
+    if media == "multipart/form-data":
+        return _from_form(multipart.split(body, multipart.boundary_of(content_type)), limits)
+    if media == "application/json" or media.endswith("+json"):
+        return _from_json(body, limits)
+    raise InferoxyError(f"Content-Type: expected {ACCEPTED}, found {media[:80]}", Code.UNSUPPORTED_MEDIA_TYPE)
+
+
+def _from_form(parts: list[multipart.Part], limits: LimitSettings) -> Pictures:
+    """Files are pictures, whatever their field is called; fields that are not files are parameters."""
+    items: list[Posted | InferoxyError] = []
+    parameters: dict[str, Any] = {}
+    are_files = [p.filename is not None or p.content_type in RAW_TYPES - {""} for p in parts]
+    _check_count(sum(are_files), limits)
+    for part, is_file in zip(parts, are_files, strict=True):
+        if not is_file:
+            parameters[part.name] = _typed(part.data.decode("utf-8", "replace"))
+            continue
+        what = f"file {(part.filename or part.name)[:100]!r}"
+        if part.content_type not in RAW_TYPES:
+            why = f"{what}: expected {picture_gate.FORMATS}, found Content-Type {part.content_type[:80]}"
+            items.append(InferoxyError(why, Code.UNSUPPORTED_MEDIA_TYPE))
+        else:
+            items.append(_attempt(_encoded, memoryview(part.data), limits, what))
+    if not items:
+        raise InvalidRequest("body: expected at least one file with a picture, found none")
+    return Pictures(items, parameters, is_list=True)
+
+
+def _from_json(body: memoryview, limits: LimitSettings) -> Pictures:
+    try:
+        found = _DECODER.decode(body)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
+        hint = "; tensors are posted to /v2/models/{name}/infer" if "`inputs`" in str(exc) else ""
+        raise InvalidRequest(f"body: expected {{'image': …}} or {{'images': […]}} as JSON ({exc}){hint}") from exc
+    if (found.image is UNSET) == (found.images is UNSET):
+        what = "neither" if found.image is UNSET else "both"
+        raise InvalidRequest(f"body: expected one of image and images, found {what}")
+    if found.images is UNSET:
+        return Pictures([_one(found.image, limits, "image")], found.parameters, is_list=False)
+    _check_count(len(found.images), limits)
+    if not found.images:
+        raise InvalidRequest("images: expected at least one, found none")
+    items = [_attempt(_one, value, limits, f"images[{at}]") for at, value in enumerate(found.images)]
+    return Pictures(items, found.parameters, is_list=True)
+
+
+def _attempt(read: Any, value: Any, limits: LimitSettings, what: str) -> Posted | InferoxyError:
+    try:
+        posted: Posted = read(value, limits, what)
+    except InferoxyError as exc:
+        return exc
+    return posted
+
+
+def _one(value: Any, limits: LimitSettings, what: str) -> Posted:
+    """A picture in JSON: base64 of an encoded one, or rows of [red, green, blue]."""
+    if isinstance(value, list):
+        return _array(value, limits, what)
+    if not isinstance(value, str):
+        raise InvalidRequest(f"{what}: expected base64 or nested lists, found {type(value).__name__}")
+    prefix = _DATA_URL.match(value)
+    try:
+        data = base64.b64decode(value[prefix.end() :] if prefix else value, validate=True)
+    except (binascii.Error, ValueError) as exc:
+        raise InvalidRequest(f"{what}: expected base64 of a {picture_gate.FORMATS} file ({exc})") from exc
+    return _encoded(memoryview(data), limits, what)
+
+
+def _array(value: list[Any], limits: LimitSettings, what: str) -> Posted:
+    try:
+        array = np.array(value)
+    except (ValueError, OverflowError, RecursionError) as exc:
+        raise InvalidRequest(f"{what}: expected [height][width][3] numbers, found lists of different lengths") from exc
+    if array.ndim != 3 or array.shape[2] != 3 or array.dtype.kind not in "iu":
+        raise InvalidRequest(
+            f"{what}: expected [height][width][3] integers, found shape {list(array.shape)} of {array.dtype.name[:20]}"
+        )
+    if array.size and (array.min() < 0 or array.max() > 255):
+        raise InvalidRequest(f"{what}: expected 0..255, found {array.min()}..{array.max()}")
+    height, width, _ = array.shape
+    picture_gate.check_size(width, height, limits, what)
+    return Posted(Tensor("", "UINT8", (height, width, 3)), array.astype(np.uint8).reshape(-1).data)
+
+
+def _encoded(data: memoryview, limits: LimitSettings, what: str) -> Posted:
+    return Posted(picture_gate.examine(data, limits, what).tensor(), data)
+
+
+def _check_count(found: int, limits: LimitSettings) -> None:
+    if found > limits.pictures_per_request:
+        raise PayloadTooLarge(f"pictures: expected at most {limits.pictures_per_request} in one request, found {found}")
+
+
+def _sequence(found: dict[str, list[str]]) -> Sequence | None:
+    sequence_id = _single(found, "sequence_id", "")
+    flags: dict[str, bool] = {}
+    for name in ("sequence_start", "sequence_end"):
+        flag = _typed(_single(found, name, "false"))
+        if not isinstance(flag, bool):
+            raise InvalidRequest(f"{name}: expected true or false, found {str(flag)[:40]!r}")
+        flags[name] = flag
+    if sequence_id:
+        is_number = re.fullmatch(r"[1-9]\d{0,19}", sequence_id) and int(sequence_id) < 2**64
+        return Sequence(int(sequence_id) if is_number else sequence_id, flags["sequence_start"], flags["sequence_end"])
+    if any(flags.values()):
+        raise InvalidRequest("sequence_id: expected with sequence_start or sequence_end, found none")
+    return None
+
+
+def _single(found: dict[str, list[str]], name: str, default: str) -> str:
+    values = found.pop(name, [default])
+    if len(values) > 1:
+        raise InvalidRequest(f"{name}: expected once, found {len(values)} times")
+    return values[0]
+
+
+def _typed(text: str) -> Any:
+    """A number or true/false where the text is one; else the text."""
+    if _INTEGER.fullmatch(text):
+        return int(text)
+    if _NUMBER.fullmatch(text):
+        return float(text)
+    return _WORDS.get(text.lower(), text)

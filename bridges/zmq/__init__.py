@@ -1,0 +1,1 @@
+"""The ZeroMQ bridge: the documented frames (protos/wire.md) between DEALER clients and the batch manager."""

@@ -1,0 +1,158 @@
+"""The ZeroMQ bridge's process: a ROUTER for DEALER clients; see protos/wire.md.
+
+Invariants: every request of a client is answered or, when the client is gone, cancelled; answers for one client that
+come in one turn of the loop travel in one message; nothing a client sends disturbs another.
+"""
+
+import asyncio
+import secrets
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import zmq
+
+from bridges import serving
+from bridges.link import Link
+from bridges.models import public_view
+from bridges.zmq.admission import MAX_ID, admit
+from bridges.zmq.clients import Clients
+from inferoxy import logs, sockets, wire
+from inferoxy import messages as m
+from inferoxy.config import LimitSettings, Settings
+from inferoxy.errors import Code, InferoxyError, InvalidRequest, ModelUnavailable
+
+JOIN_AT_MOST = 256  # frames in one joined message
+ROOM_TO_REFUSE = 4  # a frame up to so many times the limit is answered; a larger one ends the connection
+LINGER_MS = 500  # for the last answers to leave
+
+
+def run(settings: Settings) -> int:
+    """Run the ZeroMQ bridge until told to end; the exit code."""
+    return serving.run("bridge_zmq", settings, listen)
+
+
+async def listen(settings: Settings, link: Link, context: zmq.Context[Any]) -> "ZmqServer":
+    """Begin to serve.
+
+    Raises:
+        OSError: The address is taken or may not be bound; the message names it.
+    """
+    largest = int(settings.limits.body_mib * 2**20) * ROOM_TO_REFUSE
+    sock = sockets.router(context, settings.zmq, max_message_bytes=largest)
+    logs.get().info("listening", zmq=settings.zmq)
+    return ZmqServer(sock, link, settings.limits)
+
+
+class ZmqServer:
+    """The socket and its clients."""
+
+    def __init__(self, sock: zmq.Socket[bytes], link: Link, limits: LimitSettings) -> None:
+        self._link = link
+        self._limits = limits
+        self._clients = Clients()
+        self._epoch = secrets.randbits(31) | 1
+        self._is_draining = False
+        self._loop = asyncio.get_running_loop()
+        self._outbox: dict[bytes, list[Any]] = {}
+        self._flushing: asyncio.Handle | None = None
+        self._models: tuple[int, list[Any]] = (0, [])
+        self._endpoint = sockets.bound_endpoint(sock)
+        self._socket = sockets.LoopSocket(sock, self._on_message)
+
+    async def drain(self, timeout_s: float) -> None:
+        """Refuse further requests; return when the open ones are answered, or the time is over."""
+        self._is_draining = True
+        await self._link.drain(timeout_s)
+
+    async def close(self) -> None:
+        """Send what is left to be sent, and close the socket."""
+        self._flush()
+        self._socket.close(LINGER_MS)
+        self._remove_file()
+
+    def _on_message(self, parts: list[Any]) -> None:
+        client = bytes(parts[0])
+        try:
+            for header, frames in wire.decode(parts[1:]):
+                if type(header) is m.Request:
+                    self._on_request(client, header, frames)
+                elif type(header) is m.Ping:
+                    self._on_ping(client, header)
+                elif type(header) is m.Cancel:
+                    self._on_cancel(client, header)
+                else:
+                    raise InvalidRequest(f"header: expected REQUEST, CANCEL or PING, found {m.Kind(header.kind).name}")
+        except InferoxyError as exc:
+            self._refuse(client, 0, exc)
+
+    def _on_request(self, client: bytes, header: m.Request, frames: Sequence[Any]) -> None:
+        client_id = header.id
+        if not 0 < client_id <= MAX_ID:
+            raise InvalidRequest(f"id: expected 1..{MAX_ID}, found {client_id}")
+        if self._clients.is_open(client, client_id):
+            return  # sent again by a client that did not know it had arrived
+        try:
+            if self._is_draining:
+                raise ModelUnavailable("the server is ending: try again")
+            self._link.models.find(header.model, header.model_version)
+            request = admit(header, frames, self._limits)
+        except InferoxyError as exc:
+            self._refuse(client, client_id, exc)
+            return
+
+        def on_response(response: m.Response, tensors: Sequence[Any]) -> None:
+            response.id = client_id
+            if response.final:
+                self._clients.close(client, client_id)
+            self._put(client, wire.encode(response, tensors))
+
+        self._clients.open(client, client_id, self._link.submit(request, frames, on_response))
+
+    def _on_cancel(self, client: bytes, header: m.Cancel) -> None:
+        for client_id in header.ids:
+            link_id = self._clients.close(client, client_id)
+            if link_id is not None:
+                self._link.cancel(link_id)
+                self._put(client, wire.encode(m.Response(id=client_id, code=Code.CANCELLED, error="cancelled")))
+
+    def _on_ping(self, client: bytes, header: m.Ping) -> None:
+        self._put(client, wire.encode(m.Pong(epoch=self._epoch)))
+        models = self._link.models
+        if models.complete and header.revision != models.updates:
+            if self._models[0] != models.updates:
+                shown = [public_view(view) for view in models.all()]
+                self._models = (
+                    models.updates,
+                    wire.encode(m.Models(revision=models.updates, models=shown, complete=True)),
+                )
+            self._put(client, self._models[1])
+
+    def _refuse(self, client: bytes, client_id: int, exc: InferoxyError) -> None:
+        self._put(client, wire.encode(m.Response(id=client_id, code=exc.code, error=exc.message)))
+
+    def _remove_file(self) -> None:
+        if self._endpoint.startswith("ipc://"):
+            Path(self._endpoint[6:]).unlink(missing_ok=True)
+
+    def _put(self, client: bytes, parts: list[Any]) -> None:
+        waiting = self._outbox.get(client)
+        if waiting is None:
+            self._outbox[client] = [client, *parts]
+        else:
+            waiting += parts
+            if len(waiting) > JOIN_AT_MOST:
+                self._send(client, self._outbox.pop(client))
+        if self._flushing is None:
+            self._flushing = self._loop.call_soon(self._flush)
+
+    def _flush(self) -> None:
+        self._flushing = None
+        outbox, self._outbox = self._outbox, {}
+        for client, parts in outbox.items():
+            self._send(client, parts)
+
+    def _send(self, client: bytes, parts: list[Any]) -> None:
+        if not self._socket.send(parts):  # gone, or it does not read what it asked for
+            for link_id in self._clients.forget(client):
+                self._link.cancel(link_id)

@@ -1,0 +1,316 @@
+"""The ZeroMQ bridge over real sockets, spoken to in the frames of protos/wire.md."""
+
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import msgspec
+import pytest
+import zmq
+
+from inferoxy import messages as m
+from inferoxy import sockets, wire
+from tests.integration.answering_router import AnsweringRouter, quiet_socket
+from tests.integration.bridge_process import Bridge
+from tests.unit.pictures import bomb, encoded
+
+JPEG = encoded("JPEG", 64, 48)
+ROW = bytes(64)
+
+
+@pytest.fixture(scope="module")
+def router(tmp_path_factory: pytest.TempPathFactory) -> Iterator[AnsweringRouter]:
+    with AnsweringRouter(tmp_path_factory.mktemp("zmq")) as router:
+        yield router
+
+
+@pytest.fixture(scope="module")
+def bridge(router: AnsweringRouter) -> Iterator[Bridge]:
+    with Bridge("zmq", router.endpoint, limits={"body_mib": 1.0}, log_level="warning") as bridge:
+        yield bridge
+
+
+@pytest.fixture(autouse=True)
+def fresh(router: AnsweringRouter) -> None:
+    router.is_dropping = router.is_holding = False
+    router.requests.clear()
+    router.cancelled.clear()
+
+
+class Client:
+    """A DEALER that sends frames and gives headers."""
+
+    def __init__(self, bridge: Bridge) -> None:
+        self._context = sockets.context()
+        self.sock = quiet_socket(self._context, f"tcp://{bridge.address}")
+        self._waiting: list[tuple[Any, list[bytes]]] = []
+
+    def close(self) -> None:
+        self._context.destroy(linger=0)
+
+    def send(self, *frames: bytes) -> None:
+        assert sockets.send(self.sock, frames)
+
+    def recv(self) -> tuple[Any, list[bytes]]:
+        while not self._waiting:
+            self._waiting += [(h, list(f)) for h, f in wire.decode(self.sock.recv_multipart())]
+        return self._waiting.pop(0)
+
+    def ask(self, number: int, model: str, *tensors: tuple[m.Tensor, bytes], **more: Any) -> None:
+        self.send(*envelope(number, model, *tensors, **more))
+
+
+@pytest.fixture
+def client(bridge: Bridge) -> Iterator[Client]:
+    client = Client(bridge)
+    client.send(*wire.encode(m.Ping()))
+    while isinstance(client.recv()[0], m.Pong) and not client._waiting:  # Models follow once they are known
+        time.sleep(0.02)
+        client.send(*wire.encode(m.Ping()))
+    client._waiting.clear()
+    yield client
+    client.close()
+
+
+def envelope(number: int, model: str, *tensors: tuple[m.Tensor, bytes], **more: Any) -> list[bytes]:
+    payload = m.Payload([t for t, _ in tensors], **{k: more.pop(k) for k in ("form", "picture") if k in more})
+    header = m.Request(id=number, model=model, payload=wire.encode_payload(payload), **more)
+    return wire.encode(header, [data for _, data in tensors])
+
+
+ROW_TENSOR = (m.Tensor("INPUT0", "FP32", (1, 16)), ROW)
+PICTURE = (m.Tensor("", "UINT8", (), encoding="jpeg"), JPEG)
+
+
+def test_tensors_come_back_with_how_they_were_served(client: Client) -> None:
+    client.ask(1, "echo", ROW_TENSOR)
+    response, frames = client.recv()
+    assert (response.id, response.code, response.final, frames) == (1, "", True, [ROW])
+    assert wire.decode_result(response.payload).tensors == [m.Tensor("OUTPUT0", "FP32", (1, 16))]
+    assert (response.served.batch_size, response.served.version) == (4, "1")
+
+
+def test_encoded_picture_gets_its_shape_and_stays_encoded(client: Client, router: AnsweringRouter) -> None:
+    client.ask(2, "detector", PICTURE, form="prediction", picture="png")
+    response, frames = client.recv()
+    result = wire.decode_result(response.payload)
+    assert result.prediction["boxes"] == [[0, 0, 64, 48]]
+    assert (result.tensors[0].name, result.tensors[0].encoding, frames) == ("picture", "png", [JPEG])
+    assert router.requests[0].key == ":UINT8:P48,64,3"
+
+
+def test_many_requests_in_one_message_are_answered_each(client: Client) -> None:
+    frames: list[bytes] = []
+    for number in range(1, 301):
+        frames += envelope(number, "echo", (ROW_TENSOR[0], number.to_bytes(64, "little")))
+    client.send(*frames)
+    answers = {response.id: found[0] for response, found in (client.recv() for _ in range(300))}
+    assert answers == {number: number.to_bytes(64, "little") for number in range(1, 301)}
+
+
+def test_clients_may_use_the_same_ids(bridge: Bridge, client: Client) -> None:
+    other = Client(bridge)
+    try:
+        client.ask(7, "echo", (ROW_TENSOR[0], b"a" * 64))
+        other.ask(7, "echo", (ROW_TENSOR[0], b"b" * 64))
+        assert (client.recv()[1], other.recv()[1]) == ([b"a" * 64], [b"b" * 64])
+    finally:
+        other.close()
+
+
+def test_several_answers_end_with_a_final_one(client: Client) -> None:
+    client.ask(3, "frames", PICTURE, form="prediction")
+    answers = [client.recv()[0] for _ in range(4)]
+    assert [(a.id, a.final) for a in answers] == [(3, False), (3, False), (3, False), (3, True)]
+    assert answers[-1].payload == m.NO_PAYLOAD
+
+
+@pytest.mark.parametrize(
+    ("model", "tensor", "code"),
+    [
+        ("none", ROW_TENSOR, "MODEL_NOT_FOUND"),
+        ("broken", ROW_TENSOR, "MODEL_ERROR"),
+        ("full", ROW_TENSOR, "QUEUE_FULL"),
+        ("silent", ROW_TENSOR, "DEADLINE_EXCEEDED"),
+        ("echo", (m.Tensor("INPUT0", "FP32", (1, 17)), ROW), "INVALID_REQUEST"),
+        ("echo", (m.Tensor("INPUT0", "FP32", (1, 16), m.Slot("s", 0, 64)), ROW), "INVALID_REQUEST"),
+        ("detector", (m.Tensor("", "UINT8", (), encoding="jpeg"), b"no picture"), "INVALID_REQUEST"),
+        ("detector", (m.Tensor("", "UINT8", (), encoding="png"), bomb()), "PAYLOAD_TOO_LARGE"),
+        ("echo", (m.Tensor("INPUT0", "UINT8", (2**20 + 1,)), bytes(2**20 + 1)), "PAYLOAD_TOO_LARGE"),
+    ],
+)
+def test_failures_are_answered_under_the_requests_id(
+    client: Client, model: str, tensor: tuple[m.Tensor, bytes], code: str
+) -> None:
+    client.ask(5, model, tensor)
+    response, frames = client.recv()
+    assert (response.id, response.code, response.final, frames) == (5, code, True, [])
+    assert response.error
+
+
+@pytest.mark.parametrize(
+    ("frames", "why"),
+    [
+        ([b""], "header"),
+        ([b"rubbish"], "header"),
+        ([b"\x93\x02\x01\x00"], "expected protocol version 1, found 2"),
+        ([b"\xdc\x00\x03\x02\x01\x00"], "expected protocol version 1, found 2"),
+        ([b"\x93\x01\x7f\x00"], "kind 127"),
+        ([b"\x93\x01\x13\x00"], "expected REQUEST, CANCEL or PING, found RESULT"),
+        ([b"\x94\x01\x04\x05\x00", b""], "expected 5 tensor frames"),
+        ([b"\x96\x01\x01\x00\x00\xa4echo\x91\x90"], "id: expected 1"),
+        ([b"\x96\x01\x01\x00\xff\xa4echo\x91\x90"], "id: expected 1"),
+        ([b"\x96\x01\x01\x00\xa1x\xa4echo\x91\x90"], "REQUEST"),
+    ],
+)
+def test_what_cannot_be_read_is_answered_with_id_0(client: Client, frames: list[bytes], why: str) -> None:
+    client.send(*frames)
+    response, _ = client.recv()
+    assert (response.version, response.id, response.code) == (1, 0, "INVALID_REQUEST")
+    assert why in response.error
+    client.ask(6, "echo", ROW_TENSOR)
+    assert client.recv()[0].id == 6
+
+
+def test_payload_that_cannot_be_read_is_answered_under_its_id(client: Client) -> None:
+    client.send(b"\x96\x01\x01\x00\x09\xa4echo\xa1x")
+    response, _ = client.recv()
+    assert (response.id, response.code) == (9, "INVALID_REQUEST")
+
+
+def test_requests_before_a_broken_one_in_the_same_message_are_served(client: Client) -> None:
+    client.send(*envelope(11, "echo", ROW_TENSOR), b"rubbish")
+    assert {client.recv()[0].id for _ in range(2)} == {11, 0}
+
+
+def test_repeated_request_is_run_once(client: Client, router: AnsweringRouter) -> None:
+    router.is_holding = True
+    client.ask(12, "echo", ROW_TENSOR)
+    client.ask(12, "echo", ROW_TENSOR)
+    router.wait_for(lambda: router.requests)
+    router.is_holding = False
+    assert client.recv()[0].id == 12
+    client.send(*wire.encode(m.Ping()))
+    assert isinstance(client.recv()[0], m.Pong)
+    assert len(router.requests) == 1
+
+
+def test_cancelled_request_is_answered_and_cancelled_behind_the_bridge(client: Client, router: AnsweringRouter) -> None:
+    router.is_holding = True
+    client.ask(13, "echo", ROW_TENSOR)
+    router.wait_for(lambda: router.requests)
+    client.send(*wire.encode(m.Cancel(ids=[13, 14])))
+    response, _ = client.recv()
+    assert (response.id, response.code) == (13, "CANCELLED")
+    router.wait_for(lambda: router.cancelled == [router.requests[0].id])
+
+
+def test_ping_is_answered_and_tells_what_is_registered_once(client: Client) -> None:
+    client.send(*wire.encode(m.Ping()))
+    pong, models = client.recv()[0], client.recv()[0]
+    assert isinstance(pong, m.Pong)
+    assert models.complete
+    assert {v.spec.name for v in models.models} >= {"echo", "detector"}
+    assert b"a secret of the model" not in msgspec.msgpack.encode(models)
+    client.send(*wire.encode(m.Ping(revision=models.revision)), *wire.encode(m.Ping(revision=models.revision)))
+    assert [client.recv()[0] for _ in range(2)] == [pong, pong]
+
+
+def test_client_that_vanished_gives_up_what_it_had(bridge: Bridge, client: Client, router: AnsweringRouter) -> None:
+    gone = Client(bridge)
+    router.is_holding = True
+    gone.ask(1, "echo", ROW_TENSOR)
+    gone.ask(2, "silent", ROW_TENSOR, timeout_us=30_000_000)
+    router.wait_for(lambda: len(router.requests) == 2)
+    gone.close()
+    time.sleep(0.2)
+    router.is_holding = False  # the answer to 1 finds nobody, so nobody waits for 2 either
+    router.wait_for(lambda: router.cancelled == [router.requests[1].id])
+    client.ask(3, "echo", ROW_TENSOR)
+    assert client.recv()[0].id == 3
+
+
+def test_what_the_bridge_fills_in_is_not_taken_from_clients(client: Client, router: AnsweringRouter) -> None:
+    client.ask(1, "echo", ROW_TENSOR, rows=1_000, key="lie", size=1, priority=3, trace="t")
+    client.recv()
+    (sent,) = router.requests
+    assert (sent.rows, sent.key, sent.size, sent.priority, sent.trace) == (1, "INPUT0:FP32:16", 64, 3, "t")
+
+
+def test_restarted_batch_manager_is_not_noticed_by_clients(client: Client, router: AnsweringRouter) -> None:
+    router.is_dropping = True
+    client.ask(1, "echo", ROW_TENSOR)
+    router.wait_for(lambda: router.requests)
+    router.is_dropping = False
+    router.forget()
+    assert client.recv()[0].code == ""
+
+
+def test_sigterm_answers_what_is_in_flight_refuses_the_rest_and_exits_0(tmp_path: Path) -> None:
+    with AnsweringRouter(tmp_path) as router, Bridge("zmq", router.endpoint) as bridge:
+        client = Client(bridge)
+        try:
+            router.is_holding = True
+            client.ask(1, "echo", ROW_TENSOR)
+            router.wait_for(lambda: router.requests)
+            bridge.process.terminate()
+            time.sleep(0.3)
+            client.ask(2, "echo", ROW_TENSOR)
+            refusal, _ = client.recv()
+            assert (refusal.id, refusal.code) == (2, "MODEL_UNAVAILABLE")
+            router.is_holding = False
+            assert client.recv()[0].id == 1
+            assert bridge.process.wait(5.0) == 0
+        finally:
+            client.close()
+
+
+def test_unix_socket_is_removed_at_the_end(tmp_path: Path) -> None:
+    file = tmp_path / "zmq.sock"
+    with AnsweringRouter(tmp_path) as router, Bridge("zmq", router.endpoint, zmq=f"ipc://{file}"):
+        assert file.is_socket()
+    assert not file.exists()
+
+
+def test_taken_address_is_one_clear_line_and_exit_code_3(router: AnsweringRouter, bridge: Bridge) -> None:
+    second = Bridge("zmq", router.endpoint, port=bridge.port)
+    code, log = second.end()
+    assert code == 3
+    assert f"cannot listen on tcp://{bridge.address}: Address already in use" in log
+    assert "Traceback" not in log
+
+
+def test_frame_far_over_the_limit_ends_the_connection_only(bridge: Bridge, client: Client) -> None:
+    large = Client(bridge)
+    try:
+        large.sock.set(zmq.RCVTIMEO, 500)
+        large.ask(1, "echo", (m.Tensor("INPUT0", "UINT8", (5 * 2**20,)), bytes(5 * 2**20)))
+        with pytest.raises(zmq.Again):
+            large.recv()
+    finally:
+        large.close()
+    client.ask(2, "echo", ROW_TENSOR)
+    assert client.recv()[0].id == 2
+
+
+def test_client_needs_nothing_but_the_document(bridge: Bridge, router: AnsweringRouter) -> None:
+    context = sockets.context()
+    try:
+        sock = quiet_socket(context, f"tcp://{bridge.address}")
+        payload = [[["INPUT0", "FP32", [1, 16]]], {"threshold": 0.5}]
+        request = msgspec.msgpack.encode([1, 1, 1, 7, "echo", payload])
+        sock.send_multipart([request, ROW, msgspec.msgpack.encode([1, 4, 0])])
+        frames: list[bytes] = []
+        while len(frames) < 3:  # a Response with one tensor frame, and a Pong; Models may follow
+            frames += sock.recv_multipart()
+        headers = {}
+        while frames:
+            header = msgspec.msgpack.decode(frames.pop(0))
+            headers[header[1]] = (header, [frames.pop(0) for _ in range(header[2])])
+        response, tensors = headers[2]
+        assert (response[3:7], tensors) == ([7, "", "", True], [ROW])
+        assert response[7][0][0][:3] == ["OUTPUT0", "FP32", [1, 16]]
+        assert headers[5][0][3] > 0
+    finally:
+        context.destroy(linger=0)

@@ -356,6 +356,8 @@ class BatchManager:
                         self._send(Link.BACKEND, sequence.instance.peer, end)
                     state.sequences.drop(sequence)
                 self._serving.dispatch(state, now)
+                for instance in list(state.dispatcher.finishing.values()):
+                    self._release_if_free(instance, now)
         for peer in self._requests.silent(now, BRIDGE_LOST_S):
             self._forget_bridge(peer, now)
         self._send_loads(now)

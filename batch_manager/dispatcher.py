@@ -2,7 +2,8 @@
 
 Pure. Forming batches is dynamic_batcher.py's and sequence_batcher.py's.
 Invariants: an instance has at most MAX_IN_FLIGHT batches; it is in `idle` exactly when it has none and in `busy`
-exactly when it has room for one more; a draining or leaving instance is in neither.
+exactly when it has room for one more; a draining instance is in neither, but in `finishing` while it has no batch: its
+sequences go on to their ends.
 """
 
 from enum import Enum
@@ -76,6 +77,7 @@ class Dispatcher:
         self.all: dict[str, Instance] = {}
         self.idle: dict[str, Instance] = {}
         self.busy: dict[str, Instance] = {}
+        self.finishing: dict[str, Instance] = {}
 
     def add(self, instance: Instance) -> None:
         """A new instance, ready for a batch."""
@@ -119,7 +121,10 @@ class Dispatcher:
     def _place(self, instance: Instance) -> None:
         self.idle.pop(instance.name, None)
         self.busy.pop(instance.name, None)
+        self.finishing.pop(instance.name, None)
         if instance.mode is not InstanceMode.SERVING:
+            if instance.mode is InstanceMode.DRAINING and not instance.in_flight:
+                self.finishing[instance.name] = instance
             return
         if not instance.in_flight:
             self.idle[instance.name] = instance

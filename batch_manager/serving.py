@@ -117,7 +117,7 @@ class Serving:
         """Send the model's instances what is due."""
         if not model.spec.stateless:
             model.sequences.assign(model.free_for_sequences())
-            for instance in list(model.dispatcher.idle.values()):
+            for instance in [*model.dispatcher.idle.values(), *model.dispatcher.finishing.values()]:
                 steps = model.sequences.take(instance)
                 if steps:
                     is_full = len(steps) >= model.sequences.limit

@@ -295,6 +295,19 @@ def test_a_start_waits_until_a_place_is_free() -> None:
     assert box.finish("i1") == [2]
 
 
+def test_a_draining_instance_goes_on_with_its_sequences_and_is_stopped_when_they_are_over() -> None:
+    box = Harness([spec(stateless=False, max_sequences=2, sequence_idle_s=3)])
+    box.request(1, sequence=sequence(5, start=True))
+    box.request(2, sequence=sequence(6, start=True))
+    box.join("i1", batch_size=4, stateless=False)
+    box.tell(b"task_manager", m.Drain(instance="i1"))
+    assert box.finish("i1") == [1]
+    assert box.finish("i1") == [2]
+    assert not any(isinstance(h, m.Stop) for _, _, h in box.others)
+    box.advance(5.0)
+    assert isinstance(box.last(m.Stop), m.Stop)
+
+
 def test_a_step_without_a_start_is_refused() -> None:
     box = Harness([spec(stateless=False)])
     box.join("i1", stateless=False)

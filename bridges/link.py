@@ -16,8 +16,10 @@ import zmq
 
 from bridges.models import ModelIndex
 from bridges.pending import Answer, OnResponse, Pending, PendingRequests, refresh_timeout
+from bridges.slots import Placer, RequestSlots
 from inferoxy import logs, sockets, wire
 from inferoxy import messages as m
+from inferoxy.arena import OwnedSlot
 from inferoxy.errors import Code, InferoxyError, PayloadTooLarge, error_from
 
 PING_S = 0.25
@@ -38,9 +40,12 @@ class Link:
         context: The process's ZeroMQ context.
         endpoint: The batch manager's frontend.
         name: What the bridge is, such as "rest"; made unique for this process.
+        placer: Puts large tensors into shared memory; None: all travel in frames.
     """
 
-    def __init__(self, context: zmq.Context[Any], endpoint: str, name: str) -> None:
+    def __init__(self, context: zmq.Context[Any], endpoint: str, name: str, placer: Placer | None = None) -> None:
+        self.placer = placer
+        self._held: dict[int, RequestSlots] = {}  # of requests that are answered, but not by their instance
         self.models = ModelIndex()
         self._loop = asyncio.get_running_loop()
         self._log = logs.get()
@@ -68,19 +73,29 @@ class Link:
         """Requests without a final answer."""
         return len(self._pending)
 
-    def submit(self, request: m.Request, frames: Sequence[Any], on_response: OnResponse) -> int:
+    def submit(
+        self, request: m.Request, frames: Sequence[Any], on_response: OnResponse, body: OwnedSlot | None = None
+    ) -> int:
         """Send a request and call back with each of its answers, never from within this call.
 
         Args:
             request: As requests.build makes it; its id is set here. timeout_us 0: the model's own timeout.
             frames: The bytes of the tensors, in order; kept until the final answer and not to be changed.
             on_response: Called with (response, frames); the last response is `final`.
+            body: The slot that frames are parts of, if they are; the link gives it back when it may.
 
         Returns:
             The id, for `cancel`.
         """
         timeout_s = request.timeout_us / 1e6 or self.models.timeout_s(request.model, request.model_version)
-        pending = self._pending.add(request, frames, on_response, self._loop.time() + timeout_s)
+        slots = None
+        if self.placer is not None:
+            if self.models.sees_arena(request.model, request.model_version):
+                frames, slots = self.placer.place(request, frames, body)
+            elif body is not None:  # the instances that saw it are gone
+                frames = [bytes(frame) for frame in frames]
+                self.placer.give_back(body)
+        pending = self._pending.add(request, frames, on_response, self._loop.time() + timeout_s, slots)
         if self._is_here:
             self._outbox.append(pending)
             if self._flushing is None:
@@ -88,6 +103,17 @@ class Link:
         elif self._is_closed and self._pending.take(request.id):
             self._loop.call_soon(self._answer, pending, Code.MODEL_UNAVAILABLE, _ENDED)
         return request.id
+
+    def take_body(self, model: str, version: str, size: int, shift: int) -> tuple[OwnedSlot, memoryview] | None:
+        """A slot to receive a body into, as Placer.take_body; None too for a model that does not see shared memory."""
+        if shift < 0 or self.placer is None or not self.models.sees_arena(model, version):
+            return None
+        return self.placer.take_body(model, size, shift)
+
+    def give_back(self, slot: OwnedSlot) -> None:
+        """A slot from `take_body` that was not submitted."""
+        if self.placer is not None:
+            self.placer.give_back(slot)
 
     def cancel(self, request_id: int) -> None:
         """Nobody waits for this request any more; what has its answer already is left alone."""
@@ -98,10 +124,17 @@ class Link:
             self._cancelled.append(request_id)
             if self._flushing is None:
                 self._flushing = self._loop.call_soon(self._flush)
+        self._part_with_slots(pending)
         self._note_empty()
 
     def collect(
-        self, request: m.Request, frames: Sequence[Any], on_done: OnDone, *, at_most: int = COLLECT_AT_MOST
+        self,
+        request: m.Request,
+        frames: Sequence[Any],
+        on_done: OnDone,
+        *,
+        at_most: int = COLLECT_AT_MOST,
+        body: OwnedSlot | None = None,
     ) -> int:
         """Like `submit`, with all answers at once: a list of those that carry a result, or the error.
 
@@ -125,7 +158,7 @@ class Link:
                 self.cancel(request.id)
                 on_done(_too_much(request.model, at_most))
 
-        return self.submit(request, frames, on_response)
+        return self.submit(request, frames, on_response, body)
 
     async def call(self, request: m.Request, frames: Sequence[Any], *, at_most: int = COLLECT_AT_MOST) -> list[Answer]:
         """Send a request and wait for all its answers (see `collect`); cancelled when the waiting task is.
@@ -187,6 +220,9 @@ class Link:
         if self._flushing is not None:
             self._flushing.cancel()
         self._socket.close()
+        if self.placer is not None:
+            self.placer.close()
+            self.placer = None
 
     def _flush(self) -> None:
         self._flushing = None
@@ -222,6 +258,11 @@ class Link:
                     pending = self._pending.take(header.id) if header.final else self._pending.find(header.id)
                     if pending is not None:
                         self._give(pending, header, tensors)
+                    elif header.final and self._held:
+                        self._release(header.id, header.fate)
+                elif type(header) is m.Released:
+                    for request_id in header.ids:
+                        self._release(request_id, header.fate)
                 elif type(header) is m.Pong:
                     self._on_pong(header.epoch)
                 elif type(header) is m.Models:
@@ -236,10 +277,16 @@ class Link:
             self.models.forget_revision()
             if self._epoch:
                 self._log.info("the batch manager was restarted", open_requests=len(self._pending))
+                for request_id in list(self._held):
+                    self._release(request_id, m.SlotFate.SUSPECT)
                 for pending in self._pending.take_lost():
+                    pending.request.flags |= m.RequestFlag.AGAIN * pending.is_sent
+                    pending.is_sent = False
                     what = f"sequence {pending.request.sequence.id!r}" if pending.request.sequence else "sequence"
                     self._answer(pending, Code.SEQUENCE_LOST, f"{what}: its state was lost with the batch manager")
                 again = self._pending.sent_stateless()
+                for pending in again:
+                    pending.request.flags |= m.RequestFlag.AGAIN
             self._epoch = epoch
         elif self._was_cut:
             again = self._pending.sent_stateless()  # it ignores those that it still has
@@ -260,7 +307,8 @@ class Link:
         self._timer = self._loop.call_at(now + PING_S, self._tick)
         if self._is_here and now - self._heard_at > SILENT_S:
             self._is_here = False
-        self._send(wire.encode(m.Ping(revision=self.models.revision)))
+        report = {"arena": self.placer.usage()} if self.placer is not None else {}
+        self._send(wire.encode(m.Ping(revision=self.models.revision, report=report)))
         for pending in self._pending.take_expired(now - GRACE_S):
             if pending.is_sent:
                 self._cancelled.append(pending.request.id)
@@ -270,15 +318,47 @@ class Link:
             self._answer(pending, Code.DEADLINE_EXCEEDED, f"no answer within the request's time{where}")
 
     def _answer(self, pending: Pending, code: Code, why: str) -> None:
+        """Answer a request that was taken from the table and has no answer from the batch manager."""
+        slots, pending.slots = pending.slots, None
         self._give(pending, m.Response(id=pending.request.id, code=code, error=why), ())
+        pending.slots = slots
+        self._part_with_slots(pending)
 
     def _give(self, pending: Pending, response: m.Response, tensors: Sequence[Any]) -> None:
+        slots, placer = pending.slots, self.placer
         try:
+            if placer is not None and not response.code:
+                if slots is not None and slots.reply is not None:
+                    tensors = placer.fetch(slots, response, tensors)
+                elif tensors:
+                    placer.learn(pending.request.model, tensors)
             pending.on_response(response, tensors)
+        except InferoxyError as exc:
+            pending.on_response(m.Response(id=response.id, code=exc.code, error=exc.message), ())
         except Exception as exc:  # the next answer in this message is another caller's
             self._loop.call_exception_handler({"message": "an answer could not be passed on", "exception": exc})
+        if slots is not None and response.final:
+            pending.slots = None
+            self._held[response.id] = slots
+            if response.fate != m.SlotFate.HELD:
+                self._release(response.id, response.fate)
         if self._empty is not None:
             self._note_empty()
+
+    def _part_with_slots(self, pending: Pending) -> None:
+        """The request is over for its client; if the batch manager has it, that will say what becomes of its slots."""
+        slots, pending.slots = pending.slots, None
+        if slots is None:
+            return
+        self._held[pending.request.id] = slots
+        if not pending.is_sent:
+            again = pending.request.flags & m.RequestFlag.AGAIN
+            self._release(pending.request.id, m.SlotFate.SUSPECT if again else m.SlotFate.FREE)
+
+    def _release(self, request_id: int, fate: int) -> None:
+        slots = self._held.pop(request_id, None) if fate != m.SlotFate.HELD else None
+        if slots is not None and self.placer is not None:
+            self.placer.settle(slots, fate)
 
     def _note_empty(self) -> None:
         if self._empty is not None and not len(self._pending) and not self._empty.done():

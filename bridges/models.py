@@ -71,6 +71,11 @@ class ModelIndex:
         """Every version of every model, by name."""
         return [view for name in sorted(self._views) for view in self._views[name].values()]
 
+    def sees_arena(self, name: str, version: str = "") -> bool:
+        """Whether a model's instances see shared memory."""
+        view = self._views.get(name, {}).get(version) if version else self._defaults.get(name)
+        return view is not None and view.arena
+
     def timeout_s(self, name: str, version: str = "") -> float:
         """How long a request that states no timeout may take."""
         view = self._views.get(name, {}).get(version) if version else self._defaults.get(name)

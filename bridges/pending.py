@@ -10,6 +10,7 @@ import itertools
 from collections.abc import Callable, Sequence
 from typing import Any, NamedTuple
 
+from bridges.slots import RequestSlots
 from inferoxy.messages import Request, Response
 
 
@@ -27,11 +28,19 @@ _SWEEP_SLACK = 256
 class Pending:
     """One open request and everything needed to send it again."""
 
-    __slots__ = ("deadline", "frames", "is_open", "is_sent", "on_response", "request")
+    __slots__ = ("deadline", "frames", "is_open", "is_sent", "on_response", "request", "slots")
 
-    def __init__(self, request: Request, frames: Sequence[Any], on_response: OnResponse, deadline: float) -> None:
+    def __init__(
+        self,
+        request: Request,
+        frames: Sequence[Any],
+        on_response: OnResponse,
+        deadline: float,
+        slots: RequestSlots | None = None,
+    ) -> None:
         self.request = request
         self.frames = frames
+        self.slots = slots
         self.on_response = on_response
         self.deadline = deadline
         self.is_open = True
@@ -49,10 +58,17 @@ class PendingRequests:
     def __len__(self) -> int:
         return len(self._open)
 
-    def add(self, request: Request, frames: Sequence[Any], on_response: OnResponse, deadline: float) -> Pending:
+    def add(
+        self,
+        request: Request,
+        frames: Sequence[Any],
+        on_response: OnResponse,
+        deadline: float,
+        slots: RequestSlots | None = None,
+    ) -> Pending:
         """Take a request in, giving it its id."""
         request.id = next(self._next_id)
-        pending = self._open[request.id] = Pending(request, frames, on_response, deadline)
+        pending = self._open[request.id] = Pending(request, frames, on_response, deadline, slots)
         heapq.heappush(self._deadlines, (deadline, request.id))
         if len(self._deadlines) > 2 * len(self._open) + _SWEEP_SLACK:
             self._deadlines = [entry for entry in self._deadlines if entry[1] in self._open]

@@ -10,7 +10,9 @@ from typing import Any, Protocol
 import zmq
 
 from bridges.link import Link
+from bridges.slots import Placer
 from inferoxy import logs, sockets
+from inferoxy.arena import Arena, reclaim
 from inferoxy.config import Settings
 from inferoxy.lifecycle import Lifecycle
 
@@ -53,7 +55,7 @@ async def _serve(
     log = logs.get()
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(lambda _, about: log.error("unexpected error", **_described(about)))
-    link = Link(context, settings.frontend, component.removeprefix("bridge_"))
+    link = Link(context, settings.frontend, component.removeprefix("bridge_"), _placer(settings))
     try:
         try:
             server = await listen(settings, link, context)
@@ -71,6 +73,19 @@ async def _serve(
     finally:
         link.close()
     return 0
+
+
+def _placer(settings: Settings) -> Placer | None:
+    """Shared memory for large tensors, unless it is switched off or there is no place for it."""
+    if not settings.arena_mib:
+        return None
+    root = settings.arena_root
+    try:
+        reclaim(root)
+        return Placer(Arena(root, settings.arena_mib << 20))
+    except OSError as exc:
+        logs.get().warning("no shared memory: tensors travel in frames", where=str(root), reason=str(exc))
+        return None
 
 
 def _described(about: dict[str, Any]) -> dict[str, Any]:

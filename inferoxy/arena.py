@@ -46,11 +46,6 @@ def arena_root(data_dir: Path, stack: str) -> Path:
     return data_dir / "run" / "arena"
 
 
-def stack_id(data_dir: Path) -> str:
-    """Names a stack by its data directory, in shared memory and in container labels."""
-    return hashlib.sha256(os.fsencode(data_dir.resolve())).hexdigest()[:12]
-
-
 def model_folder(root: Path, model: str) -> Path:
     """The folder of one model's segments."""
     return root / hashlib.sha256(model.encode()).hexdigest()[:16]
@@ -102,11 +97,11 @@ class Segment:
     def close(self) -> None:
         """Unlink the file; its memory goes when the last mapping does."""
         self.path.unlink(missing_ok=True)
-        self.view.release()
         try:
+            self.view.release()
             self.map.close()
         except BufferError:
-            pass  # a caller still looks at a slot; the mapping ends with that view
+            pass  # somebody still looks at a slot; the mapping ends with that view
 
 
 class Arena:
@@ -155,7 +150,6 @@ class Arena:
     def release(self, slot: OwnedSlot) -> None:
         """Nobody reads or writes this slot any more."""
         segment = slot.segment
-        slot.view.release()
         segment.used -= 1
         if segment.is_closing:
             self._drop_if_unused(segment)

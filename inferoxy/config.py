@@ -15,6 +15,7 @@ import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from inferoxy.arena import arena_root
 from inferoxy.errors import ConfigError
 from inferoxy.sockets import runtime_dir
 
@@ -136,6 +137,10 @@ class Settings(BaseSettings):
     """GPUs by index or UUID; empty: found by NVML where there is one."""
     gpu_memory_mib: int = 0
     """Memory of each declared GPU, in MiB; 0: unknown, not checked."""
+    arena_mib: int = 1024
+    """Most shared memory that each bridge takes for large tensors, in MiB; 0: none, tensors travel in frames."""
+    arena_dir: Path | None = None
+    """Folder of shared-memory segments; empty: under /dev/shm, or in the data directory where there is none."""
     instance_lost_s: float = 5.0
     """Silence after which an instance counts as lost."""
 
@@ -173,6 +178,11 @@ class Settings(BaseSettings):
     def run_dir(self) -> Path:
         """Folder of this stack's socket files."""
         return runtime_dir(self.data_dir)
+
+    @property
+    def arena_root(self) -> Path:
+        """Folder of this stack's shared-memory segments."""
+        return self.arena_dir or arena_root(self.data_dir, self.stack)
 
     @property
     def stack(self) -> str:

@@ -11,6 +11,7 @@ from bridges.link import COLLECT_AT_MOST, Link
 from bridges.pending import Answer
 from bridges.requests import Frames
 from bridges.rest.answers import HttpAnswer, error_answer
+from inferoxy.arena import OwnedSlot
 from inferoxy.errors import InferoxyError, InternalError
 from inferoxy.messages import Request
 
@@ -44,11 +45,19 @@ class Exchange:
 
 
 class Running:
-    """An exchange under way."""
+    """An exchange under way.
 
-    __slots__ = ("_exchange", "_ids", "_link", "_missing", "_on_answer", "_outcomes")
+    Args:
+        exchange: What is asked; one request alone where `body` is given.
+        link: To the batch manager.
+        on_answer: Gets the answer.
+        body: The slot that the request's body lies in.
+    """
 
-    def __init__(self, exchange: Exchange, link: Link, on_answer: OnAnswer) -> None:
+    __slots__ = ("_body", "_exchange", "_ids", "_link", "_missing", "_on_answer", "_outcomes")
+
+    def __init__(self, exchange: Exchange, link: Link, on_answer: OnAnswer, body: OwnedSlot | None = None) -> None:
+        self._body = body
         self._exchange = exchange
         self._link = link
         self._on_answer = on_answer
@@ -65,7 +74,8 @@ class Running:
             self._outcomes.append([])
             self._missing += 1
             done = self._only if len(self._exchange.calls) == 1 else self._one_of(at)
-            self._ids.append(self._link.collect(call[0], call[1], done, at_most=self._exchange.at_most))
+            at_most, body = self._exchange.at_most, self._body
+            self._ids.append(self._link.collect(call[0], call[1], done, at_most=at_most, body=body))
         if not self._missing:
             self._finish()
 

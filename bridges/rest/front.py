@@ -23,6 +23,7 @@ from bridges.rest.connections import NEVER, Connections
 from bridges.rest.exchange import Running
 from bridges.rest.head import BEGIN, END, Head, HeadReader
 from bridges.rest.uvicorn_protocol import KEEP_ALIVE_S, UvicornProtocol, head_bytes
+from inferoxy.arena import OwnedSlot
 from inferoxy.config import LimitSettings
 from inferoxy.errors import InferoxyError, InternalError
 
@@ -57,6 +58,7 @@ class FrontProtocol(asyncio.BufferedProtocol):
         self._head: Head | None = None  # of the request whose body is being received, or that is under way
         self._body: memoryview | None = None  # while it is being received
         self._body_filled = 0
+        self._slot: OwnedSlot | None = None  # that the body lies in
         self._is_under_way = False
         self._running: Running | None = None
         self._is_reading_paused = False
@@ -74,6 +76,7 @@ class FrontProtocol(asyncio.BufferedProtocol):
         if self._running is not None:
             self._running.cancel()
             self._running = None
+        self._drop_slot()
 
     def get_buffer(self, sizehint: int) -> memoryview:
         if self._body is not None:
@@ -111,6 +114,7 @@ class FrontProtocol(asyncio.BufferedProtocol):
         """What the client owed did not come."""
         if self._body is not None:
             self._body = None
+            self._drop_slot()
             self._write(error_answer(slow_body(self._shared.limits), self._request_id()), is_last=True)
         elif self._is_writing_paused:
             self.transport.abort()
@@ -145,7 +149,7 @@ class FrontProtocol(asyncio.BufferedProtocol):
             self._run(body)
             return
         self._rest = b""
-        self._body = np.empty(head.length, np.uint8).data
+        self._body = self._place_for(head)
         self._body_filled = filled - end
         self._body[: self._body_filled] = _VIEW[end:filled]
         self.expires_at = self._loop.time() + self._shared.limits.body_timeout_s
@@ -163,14 +167,33 @@ class FrontProtocol(asyncio.BufferedProtocol):
         try:
             exchange = head.start(body, name)
         except InferoxyError as exc:
+            self._drop_slot()
             self._on_answer(error_answer(exc, name))
             return
         except Exception as exc:  # as the FastAPI routes do: the client is told that it was our fault
+            self._drop_slot()
             self._loop.call_exception_handler({"message": "a request could not be handled", "exception": exc})
             self._on_answer(error_answer(InternalError("the request could not be handled"), name))
             return
-        self._running = Running(exchange, self._shared.link, self._on_answer)
+        slot, self._slot = self._slot, None
+        if slot is not None and isinstance(exchange.calls[0], InferoxyError):
+            self._shared.link.give_back(slot)
+            slot = None
+        self._running = Running(exchange, self._shared.link, self._on_answer, slot)
         self._running.start()
+
+    def _place_for(self, head: Head) -> memoryview:
+        """Memory for a large body: where the instance will read it, if that can be."""
+        found = self._shared.link.take_body(head.model, head.version, head.length, head.shift)
+        if found is None:
+            return np.empty(head.length, np.uint8).data  # not cleared: it is filled to the end before it is read
+        self._slot, place = found
+        return place
+
+    def _drop_slot(self) -> None:
+        slot, self._slot = self._slot, None
+        if slot is not None:
+            self._shared.link.give_back(slot)
 
     def _on_answer(self, answer: HttpAnswer) -> None:
         head, self._head = self._head, None

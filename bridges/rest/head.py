@@ -13,6 +13,7 @@ import httptools
 
 from bridges.rest.exchange import Exchange
 from bridges.rest.handlers import Handlers, HeaderMap
+from bridges.rest.v2_body import HEADER_LENGTH
 
 BEGIN, END = b"POST ", b"\r\n\r\n"
 MAX_KEPT = 1_024  # headers
@@ -24,6 +25,7 @@ _PATHS = re.compile(
 )
 _UNUSUAL = frozenset({b"transfer-encoding", b"content-encoding", b"expect", b"upgrade"})
 _LENGTH = re.compile(rb"\d{1,15}")
+_ONE_PICTURE = (b"image/", b"application/octet-stream")
 
 
 class Head(NamedTuple):
@@ -33,6 +35,9 @@ class Head(NamedTuple):
     headers: HeaderMap
     length: int
     keeps_alive: bool
+    model: str
+    version: str
+    shift: int  # where the first tensor begins in the body; -1: not one request of one tensor after another
 
 
 class HeadReader:
@@ -83,22 +88,31 @@ class HeadReader:
             and _UNUSUAL.isdisjoint(names)
             and headers.get(b"connection", b"keep-alive").lower() in (b"keep-alive", b"close")
         )
-        start = self._starter(found.url, headers) if is_plain else None
-        if start is None or length is None:
+        if not is_plain or length is None:
             return None
-        return Head(start, headers, int(length), parser.should_keep_alive())
+        return self._routed(found.url, headers, int(length), parser.should_keep_alive())
 
-    def _starter(self, url: bytes, headers: HeaderMap) -> Callable[[memoryview, str], Exchange] | None:
+    def _routed(self, url: bytes, headers: HeaderMap, length: int, keeps_alive: bool) -> Head | None:
         path, _, query = url.partition(b"?")
         match = _PATHS.fullmatch(path)
         if match is None or b"#" in query or not query.isascii():
             return None
         handlers = self._handlers
         if match["predict"] is not None:
-            picture_model = match["predict"].decode()
-            return lambda body, name: handlers.predict(picture_model, query, headers, body, name)
-        model, version = match["infer"].decode(), (match["version"] or b"").decode()
-        return lambda body, name: handlers.infer(model, version, headers, body, name)
+            model, version = match["predict"].decode(), ""
+            shift = 0 if headers.get(b"content-type", b"").startswith(_ONE_PICTURE) else -1
+
+            def start(body: memoryview, name: str) -> Exchange:
+                return handlers.predict(model, query, headers, body, name)
+        else:
+            model, version = match["infer"].decode(), (match["version"] or b"").decode()
+            json_part = headers.get(HEADER_LENGTH, b"")
+            shift = int(json_part) if _LENGTH.fullmatch(json_part) else -1
+
+            def start(body: memoryview, name: str) -> Exchange:
+                return handlers.infer(model, version, headers, body, name)
+
+        return Head(start, headers, length, keeps_alive, model, version, shift)
 
 
 class _Found:

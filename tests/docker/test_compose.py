@@ -144,7 +144,12 @@ def test_the_services_serve_the_sample_picture_from_a_container_and_leave_nothin
         assert answer.status_code == 200, answer.text + compose("logs", "--no-color")
         found = answer.json()["prediction"]["class_name"]
         assert sorted(found) == sorted(json.loads(TRUTH.read_text())["class_names"])
-        wait_until(lambda: bool(http.get(f"{admin}/instances").json()), 10.0)
+
+        def is_shown() -> bool:
+            """The instance may serve before the engine has told the task manager what it was started as."""
+            return [row["state"] for row in http.get(f"{admin}/instances").json() if row["where"]] == ["ready"]
+
+        wait_until(is_shown, 20.0)
         (row,) = http.get(f"{admin}/instances").json()
         assert row["where"].startswith("container ")
         label = {"label": f"{LABEL}instance={row['id']}"}

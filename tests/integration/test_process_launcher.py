@@ -138,7 +138,7 @@ def test_a_signal_is_named(world: Surroundings, launcher: ProcessLauncher, tmp_p
 def test_an_instance_gets_no_settings_and_no_secrets_of_the_stack(
     world: Surroundings, launcher: ProcessLauncher, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    for name in ("INFEROXY_DOCKER__PASSWORD", "TASK_MANAGER_DOCKER_CONFIG_PASSWORD", "AWS_SECRET_ACCESS_KEY"):
+    for name in ("INFEROXY_DOCKER__PASSWORD", "TASK_MANAGER_DOCKER_CONFIG_PASSWORD"):
         monkeypatch.setenv(name, "hidden")
     monkeypatch.setenv("PYTHONPATH", "/somewhere")
     dump = tmp_path / "environment.json"

@@ -1,0 +1,1 @@
+"""The task manager: what runs. Launches, places, watches, scales and retires instances."""

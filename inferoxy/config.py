@@ -131,8 +131,6 @@ class Settings(BaseSettings):
     """auto: console on a terminal, JSON elsewhere."""
     drain_s: float = 10.0
     """Seconds that in-flight requests get when a component is told to end."""
-    device_slots: int = 0
-    """Instances that may compute at once on the CPU; 0: one per core."""
     gpus: list[str] = []
     """GPUs by index or UUID; empty: found by NVML where there is one."""
     gpu_memory_mib: int = 0

@@ -6,8 +6,10 @@ from typing import Any
 
 import docker
 import httpx
+import numpy as np
 import pytest
 
+from inferoxy import Client
 from task_manager.launchers.containers import LABEL
 from tests.docker.conftest import ROOT
 from tests.integration.stack import Stack, wait_until
@@ -86,6 +88,19 @@ def test_a_model_image_serves_and_a_killed_container_is_replaced(
         (second,) = containers_of(engine, "doubles")
         assert second.id != first.id
     assert containers_of(engine, "doubles") == []
+
+
+def test_large_tensors_go_by_shared_memory_and_come_back_right(
+    engine: docker.DockerClient, http: httpx.Client, runtime_image: str, probe_image: str
+) -> None:
+    models = f"shares: {{address: '{probe_image}', memory_mib: 512, batch_size: 100000}}\n"
+    rows = np.arange(200_000, dtype=np.float32).reshape(-1, 2)
+    with docker_stack(models, runtime_image) as stack, Client(stack.rest_url) as client:
+        for factor in (1, 2, 3):  # the first before anybody knows that the instance sees shared memory
+            np.testing.assert_array_equal(client.infer("shares", {"X": rows * factor})["Y"], rows * factor * 2)
+        (container,) = containers_of(engine, "shares")
+        assert [m for m in container.attrs["Mounts"] if m["RW"] and m["Source"].startswith("/dev/shm/inferoxy-")]
+    assert containers_of(engine, "shares") == []
 
 
 def test_a_client_is_told_why_a_container_does_not_load(

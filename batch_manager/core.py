@@ -178,6 +178,7 @@ class BatchManager:
             state.introduce(header)
             state.demanded = False
             self._models_change(now)
+            self._send_loads(now)
         self._send(Link.BACKEND, peer, m.Welcome(epoch=self.epoch, heartbeat_s=SECOND_S))
         for pending in state.queue.misfits():
             self._serving.fail(pending, Code.INVALID_REQUEST, _wrong_rows(state, pending), now)

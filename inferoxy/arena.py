@@ -121,6 +121,7 @@ class Arena:
         self._number = 0
         self._segments: dict[str, Segment] = {}
         self._open: dict[tuple[str, int], dict[str, Segment]] = {}  # those with free slots
+        self._folders: set[Path] = set()
         root.mkdir(parents=True, exist_ok=True)
         root.chmod(0o711)
         self._lock = os.open(root / f"{self.owner}.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
@@ -185,6 +186,11 @@ class Arena:
             self._drop(segment)
         (self.root / f"{self.owner}.lock").unlink(missing_ok=True)
         os.close(self._lock)
+        for folder in [*self._folders, self.root]:
+            try:
+                folder.rmdir()
+            except OSError:
+                pass  # another owner's segments are in it
 
     def _grow(self, key: tuple[str, int]) -> Segment | None:
         model, slot_bytes = key
@@ -199,6 +205,7 @@ class Arena:
         self._number += 1
         try:
             folder.mkdir(parents=True, exist_ok=True)
+            self._folders.add(folder)
             segment = Segment(folder / f"{self.owner}.{self._number}", key, count)
         except OSError:
             return None  # /dev/shm is full

@@ -47,7 +47,9 @@ class Surroundings:
     """The other ends of a task manager's links in one data directory."""
 
     def __init__(self, data_dir: Path, **settings: Any) -> None:
-        self.settings: Settings = complete(Settings(data_dir=data_dir, **settings))
+        self.settings: Settings = complete(
+            Settings(**{"data_dir": data_dir, "arena_dir": data_dir / "arena"} | settings)
+        )
         self.epoch = 1
         self.specs: list[ModelSpec] = []
         self.queued: dict[str, int] = {}

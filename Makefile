@@ -14,11 +14,11 @@ PACKAGES := inferoxy bridges batch_manager task_manager model_manager
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run demo test check engine protos clean distclean
+.PHONY: help run demo test check engine protos bench bench-check clean distclean
 
 help:  ## Show this list
-	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r name text; do \
-		printf '  make %-10s %s\n' "$$name" "$$text"; done
+	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r name text; do \
+		printf '  make %-12s %s\n' "$$name" "$$text"; done
 
 run: $(VENV)/run.stamp  ## Start everything, post the sample picture, keep serving until Ctrl-C
 	@$(BIN)/inferoxy demo --serve --models $(MODELS) --picture $(PICTURE) $(FLAGS)
@@ -45,6 +45,12 @@ engine:
 
 protos: $(VENV)/dev.stamp  ## Generate the gRPC stubs from protos/*.proto
 	$(BIN)/python -m grpc_tools.protoc -I. --python_out=. --pyi_out=. --grpc_python_out=. protos/*.proto
+
+bench: $(VENV)/run.stamp  ## Measure beside the ceilings, about 10 min; FLAGS=--profile records where the time goes
+	$(BIN)/python -m inferoxy.bench.suite $(FLAGS)
+
+bench-check: $(VENV)/run.stamp  ## The same in 4 min; fails when something falls short of what must hold
+	@$(BIN)/python -m inferoxy.bench.suite --quick $(FLAGS)
 
 clean:  ## Remove caches and build outputs
 	rm -rf build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache *.egg-info

@@ -67,8 +67,9 @@ def make_app() -> typer.Typer:
         pass
 
     up.register(app)
-    if find_spec("inferoxy.cli.infer"):
-        import_module("inferoxy.cli.infer").register(app)
+    for optional in ("infer", "bench"):
+        if find_spec(f"inferoxy.cli.{optional}"):
+            import_module(f"inferoxy.cli.{optional}").register(app)
     show.register(app)
     demo.register(app)
     components.register(app)

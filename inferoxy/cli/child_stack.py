@@ -65,6 +65,11 @@ class ChildStack:
         self.end()
         self._channel.close()
 
+    @property
+    def pid(self) -> int:
+        """Of its supervisor."""
+        return self._process.pid
+
     def wait_ready(self, tick: Callable[[], None]) -> None:
         """Wait until the stack can be used; `addresses` then says where: rest, grpc, zmq, admin.
 

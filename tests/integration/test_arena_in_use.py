@@ -81,7 +81,7 @@ def test_bodies_and_large_answers_lie_in_shared_memory_and_every_slot_comes_back
     with Stack(models=models) as stack:
         with Client(stack.rest_url) as client:
             ask(client, rng.integers(0, 256, 10, np.uint8))  # an instance is there and has said what it sees
-        time.sleep(0.5)
+        time.sleep(1.0)
         for url in (stack.rest_url, f"grpc://{stack.grpc_address}", stack.zmq_endpoint):
             with Client(url) as client:
                 for size in (10, 70_000, 1_228_800, 3_000_000, 70_000, 1_228_800):
@@ -93,8 +93,11 @@ def test_bodies_and_large_answers_lie_in_shared_memory_and_every_slot_comes_back
 def test_a_small_arena_makes_it_slower_but_never_wrong(models: str) -> None:
     rng = np.random.default_rng(2)
     with Stack(models=models, settings={"arena_mib": 2}) as stack, Client(stack.rest_url) as client:
+        ask(client, rng.integers(0, 256, 10, np.uint8))  # an instance is there and has said what it sees
+        time.sleep(1.0)
         threads = [
-            threading.Thread(target=ask, args=(client, rng.integers(0, 256, 1_500_000, np.uint8))) for _ in range(12)
+            threading.Thread(target=ask, args=(client, rng.integers(0, 256, size, np.uint8)))
+            for size in [1_500_000, 3_000_000] * 6  # the larger ones do not fit in any case
         ]
         for thread in threads:
             thread.start()

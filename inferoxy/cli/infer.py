@@ -174,25 +174,27 @@ def _print_tables(images: list[Path], outcomes: "list[Answer | InferoxyError]", 
         if isinstance(outcome, InferoxyError):
             continue
         if isinstance(outcome, Detections):
-            title = f"{escape(str(image))}: {_count(len(outcome))}"
-            table = Table(title=title, title_justify="left", title_style="bold")
+            console.print(f"[bold]{escape(str(image))}: {_count(len(outcome))}[/]", soft_wrap=True)
+            table = Table()
             table.add_column("class")
             table.add_column("confidence", justify="right")
             table.add_column("box x1 y1 x2 y2", justify="right")
             for found in outcome:
                 box = " ".join(f"{edge:6.1f}" for edge in found.box)
                 table.add_row(escape(found.class_name), f"{found.confidence:.3f}", box)
-            console.print(table if len(outcome) else f"[bold]{title}[/]")
+            if len(outcome):
+                console.print(table)
         else:
-            console.print(f"[bold]{escape(str(image))}[/]")
+            console.print(f"[bold]{escape(str(image))}[/]", soft_wrap=True)
             console.print_json(json.dumps(outcome.value))
         served = outcome.served
         console.print(
             f"[dim]{escape(outcome.model)} version {escape(outcome.version)}: queue {served.queue_ms:.1f} ms, "
-            f"compute {served.compute_ms:.1f} ms, batch of {served.batch_size} ({served.closed})[/]"
+            f"compute {served.compute_ms:.1f} ms, batch of {served.batch_size} ({served.closed})[/]",
+            soft_wrap=True,
         )
         if saved and saved[at]:
-            console.print(f"drawn: {escape(str(saved[at]))}")
+            console.print(f"drawn: {escape(str(saved[at]))}", soft_wrap=True)
 
 
 def _count(number: int) -> str:

@@ -57,6 +57,14 @@ def test_a_table_shows_class_confidence_and_box(served: Served) -> None:
     assert "detector version 1: queue" in done.stdout
 
 
+def test_a_long_file_name_stays_on_one_line(served: Served, tmp_path: Path) -> None:
+    picture = tmp_path / ("a-camera-at-the-gate-" * 8 + ".jpg")
+    picture.write_bytes(SAMPLE.read_bytes())
+    done = infer("detector", picture, "--url", served.url)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.splitlines()[0].startswith(f"{picture}: ")
+
+
 def test_json_is_one_document_with_the_whole_answer(served: Served) -> None:
     done = infer("detector", SAMPLE, "--url", served.url, "--json", "--confidence", "0.9")
     content: dict[str, Any] = json.loads(done.stdout)

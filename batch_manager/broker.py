@@ -1,7 +1,6 @@
 """The batch manager's I/O loop: sockets in bulk, messages to core.py, its sends back to the sockets.
 
-Decides nothing. One thread, one poller; every turn reads all that is there, then sends all that was decided, with
-the replies for one bridge joined in one ZeroMQ message.
+Decides nothing. One thread, one poller; every turn reads all that is there, then sends all that was decided.
 Invariant: a message that cannot be decoded disturbs nobody but its sender, who is answered where that is possible.
 """
 
@@ -24,13 +23,12 @@ from inferoxy.errors import Code, InferoxyError
 from inferoxy.lifecycle import Lifecycle
 
 READ_AT_ONCE = 512  # messages of one socket before the others get a turn
-JOIN_AT_MOST = 256  # frames in one joined message
 REGISTRY_PERIOD_S = 1.0
 EXIT_ADDRESS_TAKEN = 3
 
 # What may come in on each link; anything else is a peer's mistake.
 _ALLOWED: dict[Link, frozenset[type]] = {
-    Link.FRONTEND: frozenset({m.Request, m.Cancel, m.Ping}),
+    Link.FRONTEND: frozenset({m.Requests, m.Request, m.Cancel, m.Ping}),
     Link.BACKEND: frozenset({m.Hello, m.Result, m.Heartbeat, m.Stop}),
     Link.CONTROL: frozenset({m.Attach, m.Drain, m.Condition}),
 }
@@ -95,9 +93,10 @@ class Broker:
             poller.register(sock, zmq.POLLIN)
         self._log.info("serving", frontend=self._settings.frontend, backend=self._settings.backend)
         end_at = float("inf")
+        is_told = lifecycle.stopping
         while True:
             now = time.monotonic()
-            if end_at == float("inf") and lifecycle.stopping:
+            if is_told and end_at == float("inf"):
                 # Bridges hold what is not answered and send it again to the next batch manager.
                 end_at = now + self._settings.drain_s
                 poller.unregister(lifecycle.fileno())
@@ -107,6 +106,7 @@ class Broker:
                 return
             timeout_s = max(0.0, min(self._core.next_wakeup(), self._registry_at) - now)
             ready = dict(poller.poll(math.ceil(timeout_s * 1e3)))
+            is_told = lifecycle.fileno() in ready or is_told
             for link, sock in self._sockets.items():
                 if ready.get(sock):
                     self._read(link, sock)
@@ -134,7 +134,9 @@ class Broker:
         allowed = _ALLOWED[link]
         handle: Callable[..., None] = self._core.handle
         recv, decode, clock = sockets.recv, wire.decode, time.monotonic
-        for _ in range(READ_AT_ONCE):
+        for count in range(READ_AT_ONCE):
+            if count == 1 and not sockets.is_readable(sock):  # as a rule there is one; asking is cheaper than trying
+                return
             parts = recv(sock)
             if parts is None:
                 return
@@ -159,24 +161,9 @@ class Broker:
     def _flush(self) -> None:
         """Send what the core decided, until that decides nothing more (a peer may turn out to be gone)."""
         while sends := self._core.take_sends():
-            joined: dict[bytes, list[Any]] = {}
-            for item in sends:
-                if item.link is Link.FRONTEND:
-                    parts = joined.get(item.peer)
-                    if parts is None:
-                        joined[item.peer] = [item.peer, *wire.encode(item.header, item.frames)]
-                        continue
-                    parts += wire.encode(item.header, item.frames)
-                    if len(parts) >= JOIN_AT_MOST:
-                        self._send(Link.FRONTEND, item.peer, joined.pop(item.peer))
-                else:
-                    self._send(item.link, item.peer, [item.peer, *wire.encode(item.header, item.frames)])
-            for peer, parts in joined.items():
-                self._send(Link.FRONTEND, peer, parts)
-
-    def _send(self, link: Link, peer: bytes, parts: list[Any]) -> None:
-        if not sockets.send(self._sockets[link], parts):
-            self._core.unreachable(link, peer, time.monotonic())
+            for link, peer, header, frames in sends:
+                if not sockets.send(self._sockets[link], [peer, *wire.encode(header, frames)]):
+                    self._core.unreachable(link, peer, time.monotonic())
 
     def _read_registry(self) -> None:
         while (parts := sockets.recv(self._registry)) is not None:

@@ -14,8 +14,8 @@ from batch_manager.model_state import ModelState
 from batch_manager.queues import Pending, State
 from batch_manager.serving import Link, Send, Serving
 from inferoxy import messages as m
+from inferoxy import wire
 from inferoxy.errors import Code
-from inferoxy.wire import instance_token
 
 TICK_S = 0.25  # busy instances are probed and silence is noticed this often
 MODELS_DELAY_S = 0.01  # changes that come together are shown together
@@ -51,6 +51,7 @@ class BatchManager:
         self._tick_at = now + TICK_S
         self._second_at = now + SECOND_S
         self._handlers: dict[type, Callable[[bytes, Any, Any, float], None]] = {
+            m.Requests: self._on_requests,
             m.Request: self._on_request,
             m.Result: self._on_result,
             m.Cancel: self._on_cancel,
@@ -72,8 +73,7 @@ class BatchManager:
 
     def take_sends(self) -> list[Send]:
         """Remove and return what is to be sent, in order."""
-        sends, self._serving.sends = self._serving.sends, []
-        return sends
+        return self._serving.take_sends()
 
     def next_wakeup(self) -> float:
         """The instant at which `wake` has something to do."""
@@ -113,6 +113,10 @@ class BatchManager:
             "instances": len(self.instances),
             "bridges": {peer.decode("ascii", "replace"): report for peer, report in self._bridges.items()},
         }
+
+    def _on_requests(self, peer: bytes, header: m.Requests, frames: Any, now: float) -> None:
+        for request, own in wire.each(header, frames):
+            self._on_request(peer, request, own, now)
 
     def _on_request(self, peer: bytes, header: m.Request, frames: Any, now: float) -> None:
         model = self.table.find(header.model, header.model_version)
@@ -158,7 +162,7 @@ class BatchManager:
             return  # it says HELLO again soon, and by then the catalog may be here
         error = ""
         if self._secret:
-            token = instance_token(self._secret, header.instance, header.model, header.model_version)
+            token = wire.instance_token(self._secret, header.instance, header.model, header.model_version)
             if token != header.token:
                 error = f"instance {header.instance}: its token does not allow model {header.model!r}"
         if state is None:

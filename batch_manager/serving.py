@@ -47,6 +47,7 @@ class Serving:
     def __init__(self, first_batch_id: int, on_demand: Callable[[float], None]) -> None:
         self.requests = RequestTable()
         self.sends: list[Send] = []
+        self._answers: dict[bytes, tuple[list[m.Response], list[Any]]] = {}  # by bridge
         self._on_demand = on_demand
         self._batch_id = first_batch_id
         self._due: list[tuple[float, int, ModelState]] = []
@@ -157,10 +158,15 @@ class Serving:
                     left_us,
                     header.sequence,
                     header.trace,
-                    again=pending.is_suspect,
+                    "",
+                    pending.is_suspect,
+                    header.request_id,
+                    header.data,
+                    header.places,
                 )
             )
-            frames.extend(pending.frames)
+            if pending.frames:
+                frames.extend(pending.frames)
         model.dispatcher.begin(instance, batch)
         self.sends.append(Send(Link.BACKEND, instance.peer, m.Batch(id=batch.id, items=items), frames))
 
@@ -172,7 +178,7 @@ class Serving:
         model: ModelState = instance.state
         at = 0
         for item in header.items:
-            own = frames[at : at + item.frames]
+            own = frames[at : at + item.frames] if item.frames else ()
             at += item.frames
             pending = batch.requests[item.ticket] if 0 <= item.ticket < batch.size else None
             if pending is None:
@@ -214,7 +220,7 @@ class Serving:
             fate = m.SlotFate.HELD
         if code is not Code.CANCELLED:
             response = m.Response(id=pending.header.id, code=code, error=why, fate=fate)
-            self.sends.append(Send(Link.FRONTEND, pending.peer, response))
+            self._respond(pending.peer, response, ())
         elif is_slotted and not pending.is_held:
             self.release(pending, fate)
         self.requests.close(pending)
@@ -224,6 +230,24 @@ class Serving:
         pending.is_held = False
         fate = m.SlotFate.SUSPECT if pending.is_suspect else fate
         self.sends.append(Send(Link.FRONTEND, pending.peer, m.Released(ids=[pending.header.id], fate=fate)))
+
+    def _respond(self, peer: bytes, response: m.Response, frames: Any) -> None:
+        answers = self._answers.get(peer)
+        if answers is None:
+            answers = self._answers[peer] = ([], [])
+        answers[0].append(response)
+        response.frames = len(frames)
+        if frames:
+            answers[1].extend(frames)
+
+    def take_sends(self) -> list[Send]:
+        """Remove and return what is to be sent: all answers for one bridge together, before anything else for it."""
+        sends, self.sends = self.sends, []
+        if self._answers:
+            answers, self._answers = self._answers, {}
+            joined = [Send(Link.FRONTEND, peer, m.Responses(items=i), f) for peer, (i, f) in answers.items()]
+            return joined + sends
+        return sends
 
     def _answer(
         self,
@@ -253,8 +277,10 @@ class Serving:
             payload=item.payload,
             served=served,
             fate=m.SlotFate.SUSPECT if pending.is_suspect else m.SlotFate.FREE,
+            data=item.data,
+            places=item.places,
         )
-        self.sends.append(Send(Link.FRONTEND, pending.peer, response, frames))
+        self._respond(pending.peer, response, frames)
         if not item.final:
             pending.is_partial = True
             return

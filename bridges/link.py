@@ -9,7 +9,7 @@ Hot path: submit -> _flush, _on_message. One timer serves all deadlines; nothing
 
 import asyncio
 import secrets
-from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
+from collections.abc import AsyncGenerator, Callable, Sequence
 from typing import Any
 
 import zmq
@@ -25,7 +25,7 @@ from inferoxy.errors import Code, InferoxyError, PayloadTooLarge, error_from
 PING_S = 0.25
 SILENT_S = 1.0  # without a word for so long the batch manager counts as away, and requests are held
 GRACE_S = 0.5  # the batch manager enforces deadlines; this is for when it cannot
-JOIN_AT_MOST = 256  # frames in one joined message
+JOIN_AT_MOST = 256  # requests in one message
 COLLECT_AT_MOST = 4096  # answers to one request that are held until the last one
 COLLECT_AT_MOST_BYTES = 1 << 28
 _ENDED = "the server ended before an answer came"
@@ -153,7 +153,7 @@ class Link:
             if response.final and len(answers) <= at_most:
                 on_done(answers)
                 return
-            size += sum(map(len, tensors))
+            size += len(response.data) + sum(map(len, tensors))
             if len(answers) > at_most or size > COLLECT_AT_MOST_BYTES:
                 self.cancel(request.id)
                 on_done(_too_much(request.model, at_most))
@@ -227,39 +227,40 @@ class Link:
     def _flush(self) -> None:
         self._flushing = None
         outbox, self._outbox = self._outbox, []
-        parts: list[Any] = []
-        group: list[Pending] = []
-        for pending in outbox:
-            if not pending.is_open or pending.is_sent:
-                continue
-            parts += wire.encode(pending.request, pending.frames)
-            group.append(pending)
-            if len(parts) >= JOIN_AT_MOST:
-                self._send(parts, group)
-                parts, group = [], []
+        group = [pending for pending in outbox if pending.is_open and not pending.is_sent]
+        for at in range(0, len(group), JOIN_AT_MOST):
+            self._send_requests(group[at : at + JOIN_AT_MOST])
         if self._cancelled:
-            parts += wire.encode(m.Cancel(ids=self._cancelled))
-            self._cancelled = []
-        if parts:
-            self._send(parts, group)
+            cancelled, self._cancelled = self._cancelled, []
+            self._send(wire.encode(m.Cancel(ids=cancelled)))
 
-    def _send(self, parts: list[Any], group: Iterable[Pending] = ()) -> None:
-        if self._socket.send(parts):
+    def _send_requests(self, group: list[Pending]) -> None:
+        items: list[m.Request] = []
+        frames: list[Any] = []
+        for pending in group:
+            pending.request.frames = len(pending.frames)
+            items.append(pending.request)
+            if pending.frames:
+                frames += pending.frames
+        if self._send(wire.encode_joined(m.Requests, items, frames)):
             for pending in group:
                 pending.is_sent = True
-        else:
-            self._is_here = False
-            self._was_cut = True
+
+    def _send(self, parts: list[Any]) -> bool:
+        if self._socket.send(parts):
+            return True
+        self._is_here = False
+        self._was_cut = True
+        return False
 
     def _on_message(self, parts: list[Any]) -> None:
         try:
             for header, tensors in wire.decode(parts):
-                if type(header) is m.Response:
-                    pending = self._pending.take(header.id) if header.final else self._pending.find(header.id)
-                    if pending is not None:
-                        self._give(pending, header, tensors)
-                    elif header.final and self._held:
-                        self._release(header.id, header.fate)
+                if type(header) is m.Responses:
+                    for response, own in wire.each(header, tensors):
+                        self._on_response(response, own)
+                elif type(header) is m.Response:
+                    self._on_response(header, tensors)
                 elif type(header) is m.Released:
                     for request_id in header.ids:
                         self._release(request_id, header.fate)
@@ -269,6 +270,13 @@ class Link:
                     self.models.update(header)
         except InferoxyError as exc:
             self._log.error("the batch manager sent something malformed", reason=exc.message)
+
+    def _on_response(self, response: m.Response, tensors: Sequence[Any]) -> None:
+        pending = self._pending.take(response.id) if response.final else self._pending.find(response.id)
+        if pending is not None:
+            self._give(pending, response, tensors)
+        elif response.final and self._held:
+            self._release(response.id, response.fate)
 
     def _on_pong(self, epoch: int) -> None:
         now = self._heard_at = self._loop.time()
@@ -328,7 +336,7 @@ class Link:
         slots, placer = pending.slots, self.placer
         try:
             if placer is not None and not response.code:
-                if slots is not None and slots.reply is not None:
+                if slots is not None and slots.reply is not None and response.places != m.NO_PAYLOAD:
                     tensors = placer.fetch(slots, response, tensors)
                 elif tensors:
                     placer.learn(pending.request.model, tensors)

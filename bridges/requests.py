@@ -1,6 +1,7 @@
 """Build what bridges send to the batch manager, checking what clients may not choose freely.
 
-Pure. What stands in a payload is the protocols' matter (predict, v2, zmq).
+Pure. What stands in a payload is the protocols' matter (predict, v2, zmq). What a client repeats with every request is
+prepared once (`Prepared`).
 Invariant: a request made here can be encoded, whatever its client sent.
 """
 
@@ -62,58 +63,79 @@ def check_options(options: Options) -> Options:
     return options
 
 
-def build(
-    model: str,
-    inputs: list[m.Tensor],
-    frames: Frames,
-    options: Options,
-    *,
-    parameters: dict[str, Any],
-    outputs: list[str],
-    form: Literal["tensors", "prediction"],
-    picture: Literal["", "jpeg", "png"] = "",
-    request_id: str = "",
-) -> m.Request:
-    """One request, complete but for its id.
+class Prepared:
+    """What all requests of one description have in common: everything but their bytes and how they are to be served.
 
     Args:
-        model: Its name, as the client gave it.
-        inputs: The tensors, checked against their frames.
-        frames: Their bytes, in order.
-        options: Checked by `check_options`.
+        inputs: The tensors, checked; small ones become inline.
+        sizes: Their bytes, in order.
         parameters: For the model.
         outputs: The wanted tensors; empty: all.
         form: The wanted form of answer.
         picture: The wanted encoding of the drawn picture; empty: none.
-        request_id: What logs and answers call it.
 
     Raises:
         InvalidRequest: A parameter cannot travel, an integer of more than 64 bits say.
     """
-    payload = m.Payload(inputs, parameters, outputs, form, picture, request_id)
-    try:
-        encoded = wire.encode_payload(payload)
-    except (OverflowError, TypeError, ValueError, RecursionError) as exc:
-        why = f"shapes and parameters: expected numbers of at most 64 bits and plain values ({exc})"
-        raise InvalidRequest(why) from exc
-    return wrap(model, inputs, frames, options, encoded)
 
+    __slots__ = ("_frames", "_inline", "_key", "_payload", "_rows", "size")
 
-def wrap(model: str, inputs: list[m.Tensor], frames: Frames, options: Options, payload: Any) -> m.Request:
-    """The request around an encoded payload, for `build` and for a payload that is passed on as it came."""
-    rows, key = tensors.rows_and_key(inputs)
-    return m.Request(
-        model=model,
-        payload=payload,
-        model_version=options.version,
-        timeout_us=options.timeout_us,
-        priority=options.priority,
-        sequence=options.sequence,
-        trace=options.trace,
-        rows=rows,
-        key=key,
-        size=sum(map(len, frames)),
-    )
+    def __init__(
+        self,
+        inputs: Sequence[m.Tensor],
+        sizes: Sequence[int],
+        *,
+        parameters: dict[str, Any],
+        outputs: list[str],
+        form: Literal["tensors", "prediction"],
+        picture: Literal["", "jpeg", "png"] = "",
+    ) -> None:
+        inline = wire.inline_sizes(sizes)
+        self._inline = [at for at, size in enumerate(inline) if size is not None]
+        self._frames = [at for at, size in enumerate(inline) if size is None]
+        described = [
+            m.Tensor(tensor.name, tensor.datatype, tensor.shape, size, tensor.encoding)
+            for tensor, size in zip(inputs, inline, strict=True)
+        ]
+        try:
+            self._payload = wire.encode_payload(m.Payload(described, parameters, outputs, form, picture))
+        except (OverflowError, TypeError, ValueError, RecursionError) as exc:
+            why = f"shapes and parameters: expected numbers of at most 64 bits and plain values ({exc})"
+            raise InvalidRequest(why) from exc
+        self._rows, self._key = tensors.rows_and_key(inputs)
+        self.size = sum(sizes)
+
+    def request(self, model: str, frames: Frames, options: Options, request_id: str) -> tuple[m.Request, Frames]:
+        """One request, complete but for its id, and the frames that travel with it.
+
+        Args:
+            model: Its name, as the client gave it.
+            frames: The bytes of all tensors, in order and of the sizes told.
+            options: Checked by `check_options`.
+            request_id: What logs and answers call it.
+        """
+        inline = self._inline
+        if not inline:
+            data = b""
+        elif len(inline) == 1:
+            data = bytes(frames[inline[0]])
+        else:
+            data = b"".join([frames[at] for at in inline])
+        request = m.Request(
+            model=model,
+            payload=self._payload,
+            model_version=options.version,
+            timeout_us=options.timeout_us,
+            priority=options.priority,
+            sequence=options.sequence,
+            trace=options.trace,
+            rows=self._rows,
+            key=self._key,
+            size=self.size,
+            request_id=request_id,
+            data=data,
+        )
+        return request, [frames[at] for at in self._frames] if self._frames else ()
 
 
 def _check_range(what: str, found: int, low: int, high: int, unit: str = "") -> None:

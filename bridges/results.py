@@ -38,12 +38,10 @@ def read(answer: Answer) -> Result:
     """
     try:
         payload = wire.decode_result(answer.response.payload)
+        frames = wire.spread(payload.tensors, answer.response.data, answer.frames)
     except InvalidRequest as exc:
         raise InternalError(f"the model's answer is malformed: {exc.message}") from exc
-    expected, found = len(payload.tensors), len(answer.frames)
-    if expected != found:
-        raise InternalError(f"the model's answer is malformed: expected {expected} tensor frames, found {found}")
-    outputs = [Output(t, sockets.buffer(f)) for t, f in zip(payload.tensors, answer.frames, strict=True)]
+    outputs = [Output(t, sockets.buffer(f)) for t, f in zip(payload.tensors, frames, strict=True)]
     return Result(outputs, payload.prediction, payload.parameters, answer.response.served or m.Served())
 
 
@@ -69,18 +67,21 @@ def error_fields(exc: InferoxyError, request_id: str) -> dict[str, str]:
     return {"error": exc.message, "code": exc.code.value, "request_id": request_id}
 
 
-def served_headers(served: m.Served, model: str, version: str) -> Sequence[tuple[str, str]]:
+def served_headers(served: m.Served) -> Sequence[tuple[str, str]]:
     """How a request was served, for protocols that say it beside the answer."""
     return (
-        ("x-inferoxy-model", header_text(model)),
-        ("x-inferoxy-version", header_text(served.version or version)),
-        ("x-inferoxy-queue-ms", str(served.queue_us / 1e3)),
-        ("x-inferoxy-compute-ms", str(served.compute_us / 1e3)),
-        ("x-inferoxy-decode-ms", str(served.decode_us / 1e3)),
+        ("x-inferoxy-queue-ms", f"{served.queue_us / 1e3:.3f}"),
+        ("x-inferoxy-compute-ms", f"{served.compute_us / 1e3:.3f}"),
+        ("x-inferoxy-decode-ms", f"{served.decode_us / 1e3:.3f}"),
         ("x-inferoxy-batch-size", str(served.batch_size)),
         ("x-inferoxy-closed", header_text(served.closed)),
         ("x-inferoxy-instance", header_text(served.instance)),
     )
+
+
+def model_headers(model: str, version: str) -> Sequence[tuple[str, str]]:
+    """Which model answered, for protocols that say it beside the answer."""
+    return (("x-inferoxy-model", header_text(model)), ("x-inferoxy-version", header_text(version)))
 
 
 def header_text(text: str) -> str:

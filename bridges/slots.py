@@ -62,53 +62,45 @@ class Placer:
         """Put a request's large tensors into slots.
 
         Args:
-            request: Its payload and flags are changed accordingly.
-            frames: Its tensors' bytes.
+            request: Its places and flags are changed accordingly.
+            frames: The bytes of its tensors that are not inline.
             body: The slot that some of them lie in already; it belongs to the request from now on.
 
         Returns:
             The frames that are left, and the slots, if there are any.
         """
-        answer_bytes = self._answer_bytes.get(request.model, 0)
+        answer_bytes = self._answer_bytes.get(request.model, 0) if self._answer_bytes else 0
         if request.size < SLOT_MIN_BYTES and not answer_bytes and body is None:
             return frames, None
-        payload = wire.decode_payload(request.payload)
         slots = RequestSlots([] if body is None else [body])
+        places: list[m.Slot | None] = []
         left: list[Any] = []
-        for tensor, frame in zip(payload.tensors, frames, strict=True):
-            tensor.slot = None if len(frame) < SLOT_MIN_BYTES else self._find_place(request.model, frame, body, slots)
-            if tensor.slot is None:
+        for frame in frames:
+            place = None if len(frame) < SLOT_MIN_BYTES else self._find_place(request.model, frame, body, slots)
+            places.append(place)
+            if place is None:
                 left.append(frame)
+        reply = None
         if answer_bytes:
             slots.reply = self._arena.take(request.model, int(answer_bytes * _ROOM))
             if slots.reply is not None:
                 slots.owned.append(slots.reply)
-                payload.reply = slots.reply.slot
+                reply = slots.reply.slot
         if not slots.owned:
             return frames, None
-        request.payload = wire.encode_payload(payload)
+        request.places = wire.encode_payload(m.Places(places, reply))
         request.flags |= m.RequestFlag.SLOTTED
         return left, slots
 
     def fetch(self, slots: RequestSlots, response: m.Response, frames: Sequence[Any]) -> Sequence[Any]:
-        """The frames of an answer with those that lie in the reply slot; its payload is changed accordingly.
+        """The frames of an answer with those that lie in the reply slot.
 
         Raises:
             InternalError: The instance named a place that it was not given.
         """
-        payload = wire.decode_result(response.payload)
-        if all(tensor.slot is None for tensor in payload.tensors):
-            return frames
         rest = iter(frames)
-        whole: list[Any] = []
-        for tensor in payload.tensors:
-            if tensor.slot is None:
-                whole.append(next(rest, b""))
-            else:
-                whole.append(_read(slots.reply, tensor.slot))
-                tensor.slot = None
-        response.payload = wire.encode_payload(payload)
-        return whole
+        places = wire.decode_places(response.places).slots
+        return [next(rest, b"") if place is None else _read(slots.reply, place) for place in places]
 
     def learn(self, model: str, frames: Sequence[Any]) -> None:
         """Large answers came in frames: next time there will be a slot for them."""

@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from bridges.pending import Answer
-from bridges.requests import TEXT_LIMIT, Frames, Options, build, check_options
+from bridges.requests import TEXT_LIMIT, Options, Prepared, check_options
 from bridges.results import PICTURE, Output, Result, read
 from bridges.v2_pictures import PREDICTION, as_file, as_json, as_picture, read_wishes
 from inferoxy import __version__
@@ -78,29 +78,23 @@ def check_output(name: str, parameters: Mapping[str, Any]) -> None:
             raise InvalidRequest(f"output {name[:TEXT_LIMIT]!r}: {unsupported} is not supported by this server")
 
 
-def infer_request(
-    model: str,
+def prepare(
     view: m.ModelView | None,
     inputs: list[m.Tensor],
     frames: list[Any],
-    options: Options,
     *,
     parameters: dict[str, Any],
     outputs: list[str],
-    request_id: str,
     limits: LimitSettings,
-) -> tuple[m.Request, Frames]:
-    """A request for tensors, with its frames.
+) -> tuple[Prepared, list[Any]]:
+    """What is to be sent for a request for tensors, and the bytes of its tensors.
 
     Args:
-        model: Its name.
-        view: What is known of it, or None.
+        view: What is known of the model, or None.
         inputs: The tensors as the client named them.
         frames: Their bytes as memoryviews, in order.
-        options: How to serve it.
         parameters: For the model.
         outputs: The wanted outputs; empty: all.
-        request_id: What logs and answers call it.
         limits: What pictures are accepted.
 
     Raises:
@@ -110,14 +104,14 @@ def infer_request(
     for tensor, frame in zip(inputs, frames, strict=True):
         check_size(tensor.name, tensor.datatype, tensor.shape, len(frame))
     if len(inputs) == 1:
-        inputs[0], frames[0] = as_picture(inputs[0], frames[0], view, limits)
+        tensor, frame = as_picture(inputs[0], frames[0], view, limits)
+        inputs, frames = [tensor], [frame]
     wishes = read_wishes(outputs, parameters, view, inputs)
-    request = build(
-        model, inputs, frames, options,
+    prepared = Prepared(
+        inputs, list(map(len, frames)),
         parameters=wishes.parameters, outputs=wishes.outputs, form=wishes.form, picture=wishes.picture,
-        request_id=request_id,
     )  # fmt: skip
-    return request, frames
+    return prepared, frames
 
 
 def only_answer(answers: Sequence[Answer], model: str) -> Result:

@@ -15,6 +15,8 @@ import msgspec
 from inferoxy import messages as m
 from inferoxy.errors import InvalidRequest, UnsupportedVersion
 
+INLINE_BYTES = 4_096  # copying so many bytes in every process costs less than a frame of their own
+
 Frame = Any  # bytes, memoryview or zmq.Frame: whatever offers the buffer protocol
 
 _FIXARRAY, _FIXARRAY_MASK, _ARRAY16 = 0x90, 0xF0, 0xDC
@@ -25,6 +27,8 @@ _DECODERS: dict[int, msgspec.msgpack.Decoder[Any]] = {
 encode_body = _ENCODER.encode
 _PAYLOAD = msgspec.msgpack.Decoder(m.Payload)
 _RESULT_PAYLOAD = msgspec.msgpack.Decoder(m.ResultPayload)
+_PLACES = msgspec.msgpack.Decoder(m.Places)
+_NO_PLACES = m.Places()
 
 
 def encode(header: m.Header, frames: Sequence[Frame] = ()) -> list[Frame]:
@@ -74,7 +78,38 @@ def decode(frames: Sequence[Frame]) -> Iterator[tuple[Any, Sequence[Frame]]]:
         at = stop
 
 
-def encode_payload(payload: m.Payload | m.ResultPayload) -> msgspec.Raw:
+def each(header: Any, frames: Sequence[Frame]) -> Iterator[tuple[Any, Sequence[Frame]]]:
+    """Each request or response of a joined envelope with its own frames; any other envelope as it is.
+
+    Raises:
+        InvalidRequest: The items count more or fewer frames than there are; those before were yielded.
+    """
+    if type(header) is not m.Requests and type(header) is not m.Responses:
+        yield header, frames
+        return
+    at, end = 0, len(frames)
+    for item in header.items:
+        if not item.frames:
+            yield item, ()
+            continue
+        stop = at + item.frames
+        if item.frames < 0 or stop > end:
+            raise InvalidRequest(f"item: expected {item.frames} tensor frames, found {end - at}")
+        yield item, frames[at:stop]
+        at = stop
+    if at != end:
+        raise InvalidRequest(f"items: expected {at} tensor frames for all, found {end}")
+
+
+def encode_joined(kind: type[m.Requests | m.Responses], items: list[Any], frames: Sequence[Frame]) -> list[Frame]:
+    """The envelope of several requests or responses, whose own counts of frames are set; `frames` are those of all."""
+    header = kind()
+    header.items = items
+    header.frames = len(frames)
+    return [_ENCODER.encode(header), *frames]
+
+
+def encode_payload(payload: m.Payload | m.ResultPayload | m.Places) -> msgspec.Raw:
     """The opaque part of a request or response."""
     return msgspec.Raw(_ENCODER.encode(payload))
 
@@ -101,6 +136,53 @@ def decode_result(raw: msgspec.Raw) -> m.ResultPayload:
         return _RESULT_PAYLOAD.decode(raw)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
         raise InvalidRequest(f"result payload: {exc}") from exc
+
+
+def decode_places(raw: msgspec.Raw) -> m.Places:
+    """Where tensors are that have neither frame nor inline bytes.
+
+    Raises:
+        InvalidRequest: It is malformed.
+    """
+    if raw == m.NO_PAYLOAD:
+        return _NO_PLACES
+    try:
+        return _PLACES.decode(raw)
+    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
+        raise InvalidRequest(f"places: {exc}") from exc
+
+
+def inline_sizes(sizes: Sequence[int]) -> list[int | None]:
+    """Which tensors of a request or result, by their sizes in bytes, travel inline: those that are small together."""
+    room = INLINE_BYTES
+    found: list[int | None] = []
+    for size in sizes:
+        found.append(size if size <= room else None)
+        room -= size if size <= room else 0
+    return found
+
+
+def spread(tensors: Sequence[m.Tensor], data: bytes, frames: Sequence[Frame]) -> list[Frame]:
+    """The bytes of each tensor, in order: out of `data` where they are inline, else the next frame.
+
+    Raises:
+        InvalidRequest: There are more or fewer bytes or frames than the tensors say.
+    """
+    if not data and len(tensors) == len(frames):
+        return list(frames)
+    whole: list[Frame] = []
+    view, at, used = memoryview(data), 0, 0
+    for tensor in tensors:
+        if tensor.inline is not None:
+            whole.append(view[at : at + tensor.inline])
+            at += tensor.inline
+        elif used < len(frames):
+            whole.append(frames[used])
+            used += 1
+    if at != len(view) or used != len(frames) or len(whole) != len(tensors):
+        expected = sum(tensor.inline is None for tensor in tensors)
+        raise InvalidRequest(f"tensors: expected {expected} frames and {at} bytes, found {len(frames)} and {len(view)}")
+    return whole
 
 
 def instance_token(secret: str, instance: str, model: str, version: str) -> str:

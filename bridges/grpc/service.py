@@ -14,7 +14,7 @@ from bridges.grpc import convert
 from bridges.link import Link
 from bridges.models import is_ready
 from bridges.requests import request_id
-from bridges.results import served_headers
+from bridges.results import model_headers, served_headers
 from inferoxy import logs
 from inferoxy.config import LimitSettings
 from inferoxy.errors import RETRY_AFTER_S, STATUS, InferoxyError, InternalError, ModelNotFound
@@ -94,13 +94,14 @@ class InferenceService:
             options = options._replace(timeout_us=min(left_us, options.timeout_us or left_us))
         inputs, frames = convert.inputs_of(request)
         outputs = convert.outputs_of(request)
-        call = v2.infer_request(
-            model, view, inputs, list(frames), options,
-            parameters=parameters, outputs=outputs, request_id=name, limits=self._limits,
-        )  # fmt: skip
+        prepared, tensors = v2.prepare(
+            view, inputs, list(frames), parameters=parameters, outputs=outputs, limits=self._limits
+        )
+        call = prepared.request(model, tensors, options, name)
         result = v2.only_answer(await self._link.call(*call, at_most=1), model)
         version = result.served.version or (view.spec.version if view else request.model_version)
-        context.set_trailing_metadata((("x-request-id", name), *served_headers(result.served, model, version)))
+        about = (*model_headers(model, version), *served_headers(result.served))
+        context.set_trailing_metadata((("x-request-id", name), *about))
         return convert.response_of(request, version, v2.select_outputs(result, outputs), result.parameters)
 
 

@@ -40,7 +40,7 @@ def make_app(handlers: Handlers, link: Link, limits: LimitSettings) -> FastAPI:
         if exc.status_code == 405:
             allowed = (exc.headers or {}).get("Allow", "another")
             reason = wrong_method(request.method, path, allowed)
-            return _Answered(_error(request, reason), [(b"allow", allowed.encode())])
+            return _Answered(_error(request, reason).with_header(b"allow", allowed.encode()))
         return _Answered(_error(request, not_found(path)))
 
     @app.exception_handler(Exception)
@@ -53,9 +53,9 @@ def make_app(handlers: Handlers, link: Link, limits: LimitSettings) -> FastAPI:
 class _Answered(Response):
     """An HttpAnswer as a response."""
 
-    def __init__(self, answer: HttpAnswer, extra: list[tuple[bytes, bytes]] | None = None) -> None:
+    def __init__(self, answer: HttpAnswer) -> None:
         super().__init__()
-        self._answer = answer._replace(headers=[*answer.headers, *extra]) if extra else answer
+        self._answer = answer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         await write(self._answer, send)

@@ -6,6 +6,7 @@ Invariant: a handler raises InferoxyError or nothing.
 """
 
 from collections.abc import Callable, Mapping
+from functools import partial
 from typing import Any
 
 import msgspec
@@ -13,11 +14,21 @@ import msgspec
 from bridges import v2
 from bridges.models import ModelIndex, describe_inputs, is_ready, takes_picture
 from bridges.pending import Answer
-from bridges.requests import build
+from bridges.requests import Frames, Prepared
 from bridges.rest import predict, v2_body
-from bridges.rest.answers import JSON, HttpAnswer, answer, error_answer, json_answer, latin
+from bridges.rest.answers import (
+    JSON,
+    HttpAnswer,
+    answer,
+    content_lines,
+    error_answer,
+    inference_answer,
+    json_answer,
+    model_lines,
+)
 from bridges.rest.exchange import Exchange, Outcome
-from bridges.results import Result, drawn_picture, read, served_fields, served_headers
+from bridges.rest.v2_plans import Plans
+from bridges.results import Result, drawn_picture, read, served_fields
 from inferoxy import messages as m
 from inferoxy.config import LimitSettings
 from inferoxy.errors import Code, InferoxyError, InternalError, InvalidRequest, ModelError, ModelUnavailable
@@ -39,6 +50,7 @@ class Handlers:
         self._models = models
         self._is_ready = is_ready
         self._limits = limits
+        self._plans = Plans(limits)
 
     # Inference
 
@@ -57,16 +69,15 @@ class Handlers:
             raise InvalidRequest(f"Accept: expected application/json for several pictures, found image/{drawn}")
         if pictures.parameters:
             parameters = {**parameters, **pictures.parameters}
-        calls: list[tuple[m.Request, list[Any]] | InferoxyError] = []
+        calls: list[tuple[m.Request, Frames] | InferoxyError] = []
         for item in pictures.items:
             if isinstance(item, InferoxyError):
                 calls.append(item)
                 continue
-            request = build(
-                name, [item.tensor], [item.frame], options,
-                parameters=parameters, outputs=[], form="prediction", picture=drawn, request_id=request_id,
-            )  # fmt: skip
-            calls.append((request, [item.frame]))
+            prepared = Prepared(
+                [item.tensor], [len(item.frame)], parameters=parameters, outputs=[], form="prediction", picture=drawn
+            )
+            calls.append(prepared.request(name, [item.frame], options, request_id))
         version = view.spec.version if view else options.version
         answers = _Predictions(name, version, view is not None and view.decoupled, request_id, pictures)
         finish = answers.picture if drawn else answers.many if pictures.is_list else answers.one
@@ -75,22 +86,9 @@ class Handlers:
     def infer(self, name: str, version: str, headers: HeaderMap, body: memoryview, request_id: str) -> Exchange:
         """`POST /v2/models/{name}[/versions/{version}]/infer`."""
         view = self._models.find(name, version)
-        found = v2_body.parse(headers, body)
-        options, parameters = v2.read_parameters(found.parameters, version)
-        call = v2.infer_request(
-            name, view, found.inputs, found.frames, options,
-            parameters=parameters, outputs=found.outputs, request_id=request_id, limits=self._limits,
-        )  # fmt: skip
-        default_version = view.spec.version if view else version
-
-        def finish(outcomes: list[Outcome]) -> HttpAnswer:
-            result = v2.only_answer(_answers(outcomes[0]), name)
-            outputs = v2.select_outputs(result, found.outputs)
-            extra = latin(served_headers(result.served, name, default_version))
-            shown = result.served.version or default_version
-            return v2_body.format_answer(found, name, shown, outputs, result.parameters, request_id, extra)
-
-        return Exchange([call], finish, request_id, at_most=1)
+        head, blob = v2_body.split(headers, body)
+        call, plan = self._plans.call(name, version, view, self._models.updates, head, blob, request_id)
+        return Exchange([call], partial(plan.finish, request_id), request_id, at_most=1)
 
     # Models
 
@@ -181,9 +179,10 @@ class _Predictions:
         for result in reversed(results):
             output = drawn_picture(result)
             if output is not None:
-                extra = latin(served_headers(result.served, self._model, self._version))
                 kind = f"image/{output.tensor.encoding}".encode()
-                return answer(200, kind, [output.data], self._request_id, extra)
+                version = result.served.version or self._version
+                lines = content_lines(kind, len(output.data)) + model_lines(self._model, version)
+                return inference_answer(lines, self._request_id, result.served, [output.data])
         raise InvalidRequest(f"Accept: model {self._model!r} gave no picture, expected application/json")
 
     def _entry(self, item: predict.Posted | InferoxyError, results: list[Result]) -> dict[str, Any]:

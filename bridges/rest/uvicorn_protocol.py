@@ -37,9 +37,8 @@ def uvicorn_config(app: FastAPI) -> Config:
 
 def head_bytes(answer: HttpAnswer, is_last: bool) -> bytes:
     """Status line and headers as they are sent; `is_last` tells that the connection is closed behind the answer."""
-    lines = [b"%s: %s\r\n" % pair for pair in answer.headers]
     closing = b"connection: close\r\n\r\n" if is_last else b"\r\n"
-    return b"".join([STATUS_LINE[answer.status], *lines, closing])
+    return b"%b%b%b" % (STATUS_LINE[answer.status], answer.lines, closing)
 
 
 class UvicornProtocol(HttpToolsProtocol):

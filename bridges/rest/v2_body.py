@@ -15,10 +15,10 @@ from msgspec import UNSET, Struct, UnsetType
 
 from bridges import v2
 from bridges.rest import json_tensors
-from bridges.rest.answers import JSON, HttpAnswer, answer
+from bridges.rest.answers import JSON, HttpAnswer, content_lines, inference_answer, model_lines
 from bridges.results import Output
 from inferoxy.errors import InvalidRequest
-from inferoxy.messages import Tensor
+from inferoxy.messages import Served, Tensor
 
 HEADER_LENGTH = b"inference-header-content-length"
 BINARY = b"application/octet-stream"
@@ -66,24 +66,53 @@ _ENCODER = msgspec.json.Encoder()
 
 
 class InferBody(NamedTuple):
-    """What the body says. `binary` tells by name which outputs are wanted as bytes; others are as `binary_default`."""
+    """What the JSON part of a body says.
+
+    `data` has for each input its bytes, where they stand in the JSON, or how many bytes it has in the binary part.
+    `binary` tells by name which outputs are wanted as bytes; others are as `binary_default`.
+    """
 
     id: str
     parameters: dict[str, Any]
     inputs: list[Tensor]
-    frames: list[Any]
+    data: list[memoryview | int]
     outputs: list[str]
     binary: dict[str, bool]
     binary_default: bool
 
+    def cut(self, blob: memoryview) -> list[memoryview]:
+        """The bytes of each input, given the binary part of the body; slices of it, not copies.
 
-def parse(headers: Mapping[bytes, bytes], body: memoryview) -> InferBody:
-    """Read the body of an inference request.
+        Raises:
+            InvalidRequest: The binary part is longer or shorter than the inputs say.
+        """
+        frames: list[memoryview] = []
+        at = 0
+        for item, data in zip(self.inputs, self.data, strict=True):
+            if not isinstance(data, int):
+                frames.append(data)
+                continue
+            if at + data > len(blob):
+                raise InvalidRequest(
+                    f"input {item.name!r}: expected {data} binary bytes, found {len(blob) - at} left in the body"
+                )
+            frames.append(blob[at : at + data])
+            at += data
+        if at != len(blob):
+            raise InvalidRequest(f"body: expected {at} binary bytes by the inputs' binary_data_size, found {len(blob)}")
+        return frames
+
+    def is_binary(self, output: str) -> bool:
+        """Whether this output is wanted as bytes."""
+        return self.binary.get(output, self.binary_default)
+
+
+def parse(head: memoryview) -> InferBody:
+    """Read the JSON part of the body of an inference request.
 
     Raises:
         InvalidRequest: It is not what the protocol says; the message names the field, expected and found.
     """
-    head, blob = _split(headers, body)
     try:
         request = _DECODER.decode(head)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
@@ -92,23 +121,15 @@ def parse(headers: Mapping[bytes, bytes], body: memoryview) -> InferBody:
         raise InvalidRequest("inputs: expected at least one, found none")
     parameters = request.parameters or {}
     inputs: list[Tensor] = []
-    frames: list[Any] = []
-    at = 0
+    data: list[memoryview | int] = []
     for item in request.inputs:
         size = _binary_size(item)
         if size is None:
-            data = json_tensors.decode(item.name, item.datatype, item.shape, item.data)  # type: ignore[arg-type]
-            frames.append(memoryview(data))
+            decoded = json_tensors.decode(item.name, item.datatype, item.shape, item.data)  # type: ignore[arg-type]
+            data.append(memoryview(decoded))
         else:
-            if at + size > len(blob):
-                raise InvalidRequest(
-                    f"input {item.name!r}: expected {size} binary bytes, found {len(blob) - at} left in the body"
-                )
-            frames.append(blob[at : at + size])
-            at += size
+            data.append(size)
         inputs.append(Tensor(item.name, item.datatype, item.shape))
-    if at != len(blob):
-        raise InvalidRequest(f"body: expected {at} binary bytes by the inputs' binary_data_size, found {len(blob)}")
     outputs: list[str] = []
     binary: dict[str, bool] = {}
     for wanted in request.outputs or ():
@@ -118,7 +139,7 @@ def parse(headers: Mapping[bytes, bytes], body: memoryview) -> InferBody:
             if "binary_data" in wanted.parameters:
                 binary[wanted.name] = _flag(wanted.parameters, "binary_data")
     binary_default = _flag(parameters, "binary_data_output")
-    return InferBody(request.id or "", parameters, inputs, frames, outputs, binary, binary_default)
+    return InferBody(request.id or "", parameters, inputs, data, outputs, binary, binary_default)
 
 
 def format_answer(
@@ -128,7 +149,7 @@ def format_answer(
     outputs: Sequence[Output],
     parameters: dict[str, Any],
     request_id: str,
-    extra: Sequence[tuple[bytes, bytes]],
+    served: Served,
 ) -> HttpAnswer:
     """The answer to an inference request, each output in the form that was asked for.
 
@@ -138,7 +159,7 @@ def format_answer(
     described: list[_AnswerOutput] = []
     blobs: list[memoryview] = []
     for tensor, data in outputs:
-        if body.binary.get(tensor.name, body.binary_default):
+        if body.is_binary(tensor.name):
             blobs.append(data)
             size = {"binary_data_size": len(data)}
             described.append(_AnswerOutput(tensor.name, tensor.datatype, tensor.shape, size))
@@ -146,14 +167,26 @@ def format_answer(
             items = json_tensors.encode(tensor, data)
             described.append(_AnswerOutput(tensor.name, tensor.datatype, tensor.shape, data=items))
     head = _ENCODER.encode(_Answer(model, version, described, body.id, parameters))
-    if not blobs:
-        return answer(200, JSON, [head], request_id, extra)
-    length = (b"inference-header-content-length", b"%d" % len(head))
-    return answer(200, BINARY, [head, *blobs], request_id, [length, *extra])
+    length = sum(map(len, blobs))
+    return inference_answer(
+        answer_lines(model, version, head, length if blobs else None), request_id, served, [head, *blobs]
+    )
 
 
-def _split(headers: Mapping[bytes, bytes], body: memoryview) -> tuple[memoryview, memoryview]:
-    """The JSON and the binary part of a body."""
+def answer_lines(model: str, version: str, head: bytes, binary_bytes: int | None) -> bytes:
+    """The header lines that all answers with this JSON part and so many binary bytes have; None: no binary part."""
+    if binary_bytes is None:
+        return content_lines(JSON, len(head)) + model_lines(model, version)
+    length = b"%b: %d\r\n" % (HEADER_LENGTH, len(head))
+    return content_lines(BINARY, len(head) + binary_bytes) + length + model_lines(model, version)
+
+
+def split(headers: Mapping[bytes, bytes], body: memoryview) -> tuple[memoryview, memoryview]:
+    """The JSON and the binary part of a body.
+
+    Raises:
+        InvalidRequest: The header that says where the one ends is not a possible number.
+    """
     given = headers.get(HEADER_LENGTH)
     if given is None:
         return body, body[len(body) :]

@@ -1,7 +1,7 @@
 """Check what a ZeroMQ client sent and make of it what the batch manager may get.
 
-Pure. A client's frames are never trusted: what bridges fill in is filled in anew, what only this host may say (slots)
-is refused.
+Pure. A client's frames are never trusted: what bridges fill in is filled in anew, what only our own parts may say
+(inline tensors) is refused.
 Invariant: whatever the client sent, only InferoxyError is raised.
 """
 
@@ -9,46 +9,67 @@ from collections.abc import Sequence
 from typing import Any
 
 from bridges import picture_gate
-from bridges.requests import TEXT_LIMIT, Options, build, check_options, request_id
+from bridges.requests import TEXT_LIMIT, Frames, Options, Prepared, check_options, request_id
 from inferoxy import messages as m
 from inferoxy import sockets, wire
 from inferoxy.config import LimitSettings
 from inferoxy.errors import InvalidRequest, PayloadTooLarge
+from inferoxy.kept import Kept
 from inferoxy.tensors import check_size
 
 MAX_ID = 2**63 - 1
+MAX_KEPT = 1_024  # descriptions
+MAX_KEPT_BYTES = 2_048  # of one
 
 
-def admit(request: m.Request, frames: Sequence[Any], limits: LimitSettings) -> m.Request:
-    """The request as it goes on, for the same frames.
+class Admission:
+    """The way in. Descriptions that were understood once are known by their bytes."""
 
-    Raises:
-        InvalidRequest: A field is out of range, or a tensor's frame does not fit its description.
-        PayloadTooLarge: The tensors or a picture are over the limits.
-    """
-    payload = wire.decode_payload(request.payload)
-    found, limit = sum(map(len, frames)), int(limits.body_mib * 2**20)
-    if found > limit:
-        raise PayloadTooLarge(f"tensors: expected at most {limit} bytes, found {found}")
-    if len(payload.tensors) != len(frames):
-        raise InvalidRequest(f"tensors: expected {len(payload.tensors)} frames, one for each, found {len(frames)}")
-    options = check_options(
-        Options(request.model_version, request.timeout_us, request.priority, request.sequence, request.trace)
-    )
-    tensors = [_checked(tensor, frame, limits) for tensor, frame in zip(payload.tensors, frames, strict=True)]
-    return build(
-        request.model, tensors, frames, options,
-        parameters=payload.parameters, outputs=payload.outputs, form=payload.form, picture=payload.picture,
-        request_id=request_id(payload.request_id),
-    )  # fmt: skip
+    def __init__(self, limits: LimitSettings) -> None:
+        self._limits = limits
+        self._limit_bytes = int(limits.body_mib * 2**20)
+        self._kept: Kept[tuple[bytes, tuple[int, ...]], tuple[Prepared, str]] = Kept(MAX_KEPT)
+
+    def admit(self, request: m.Request, frames: Sequence[Any]) -> tuple[m.Request, Frames]:
+        """The request as it goes on, and the frames that travel with it.
+
+        Raises:
+            InvalidRequest: A field is out of range, or a tensor's frame does not fit its description.
+            PayloadTooLarge: The tensors or a picture are over the limits.
+        """
+        options = Options(request.model_version, request.timeout_us, request.priority, request.sequence, request.trace)
+        check_options(options)
+        payload = bytes(request.payload)
+        sizes = tuple(map(len, frames))
+        prepared, name = self._kept.get((payload, sizes)) or self._prepare(payload, sizes, request, frames)
+        return prepared.request(request.model, frames, options, request_id(name))
+
+    def _prepare(
+        self, key: bytes, sizes: tuple[int, ...], request: m.Request, frames: Sequence[Any]
+    ) -> tuple[Prepared, str]:
+        payload = wire.decode_payload(request.payload)
+        found, limit = sum(sizes), self._limit_bytes
+        if found > limit:
+            raise PayloadTooLarge(f"tensors: expected at most {limit} bytes, found {found}")
+        if len(payload.tensors) != len(frames):
+            raise InvalidRequest(f"tensors: expected {len(payload.tensors)} frames, one for each, found {len(frames)}")
+        tensors = [_checked(t, frame, self._limits) for t, frame in zip(payload.tensors, frames, strict=True)]
+        prepared = Prepared(
+            tensors, sizes,
+            parameters=payload.parameters, outputs=payload.outputs, form=payload.form, picture=payload.picture,
+        )  # fmt: skip
+        # Of an encoded picture the bytes must be looked at each time, and an id of the client's comes only once.
+        if len(key) <= MAX_KEPT_BYTES and not payload.request_id and not any(t.encoding for t in tensors):
+            self._kept.keep((key, sizes), (prepared, ""))
+        return prepared, payload.request_id
 
 
 def _checked(tensor: m.Tensor, frame: Any, limits: LimitSettings) -> m.Tensor:
     if len(tensor.name) > TEXT_LIMIT:
         raise InvalidRequest(f"tensor name: expected at most {TEXT_LIMIT} characters, found {len(tensor.name)}")
     what = f"tensor {tensor.name!r}"
-    if tensor.slot is not None:
-        raise InvalidRequest(f"{what}: expected its bytes in a frame, found a slot")
+    if tensor.inline is not None:
+        raise InvalidRequest(f"{what}: expected nil as its fourth element, found {tensor.inline}")
     if not tensor.encoding:
         check_size(tensor.name, tensor.datatype, tensor.shape, len(frame))
         return tensor

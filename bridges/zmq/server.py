@@ -15,7 +15,8 @@ import zmq
 from bridges import serving
 from bridges.link import Link
 from bridges.models import public_view
-from bridges.zmq.admission import MAX_ID, admit
+from bridges.zmq.admission import MAX_ID, Admission
+from bridges.zmq.answers import AnswerEncoder
 from bridges.zmq.clients import Clients
 from inferoxy import logs, sockets, wire
 from inferoxy import messages as m
@@ -49,7 +50,8 @@ class ZmqServer:
 
     def __init__(self, sock: zmq.Socket[bytes], link: Link, limits: LimitSettings) -> None:
         self._link = link
-        self._limits = limits
+        self._admission = Admission(limits)
+        self._answers = AnswerEncoder()
         self._clients = Clients()
         self._epoch = secrets.randbits(31) | 1
         self._is_draining = False
@@ -96,18 +98,17 @@ class ZmqServer:
             if self._is_draining:
                 raise ModelUnavailable("the server is ending: try again")
             self._link.models.find(header.model, header.model_version)
-            request = admit(header, frames, self._limits)
+            request, tensors = self._admission.admit(header, frames)
         except InferoxyError as exc:
             self._refuse(client, client_id, exc)
             return
 
-        def on_response(response: m.Response, tensors: Sequence[Any]) -> None:
-            response.id = client_id
+        def on_response(response: m.Response, frames: Sequence[Any]) -> None:
             if response.final:
                 self._clients.close(client, client_id)
-            self._put(client, wire.encode(response, tensors))
+            self._put(client, self._answers.encode(client_id, response, frames))
 
-        self._clients.open(client, client_id, self._link.submit(request, frames, on_response))
+        self._clients.open(client, client_id, self._link.submit(request, tensors, on_response))
 
     def _on_cancel(self, client: bytes, header: m.Cancel) -> None:
         for client_id in header.ids:

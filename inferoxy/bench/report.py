@@ -97,11 +97,11 @@ def notes(outcomes: Sequence[Outcome]) -> list[str]:
     return told
 
 
-def table(outcomes: Sequence[Outcome], title: str) -> "Table":
+def table(outcomes: Sequence[Outcome]) -> "Table":
     """The figures as a table; latencies in milliseconds."""
     from rich.table import Table
 
-    made = Table(title=title, title_justify="left", title_style="bold")
+    made = Table()
     for column in ("load", "requests/s", "failed", "p50 ms", "p90", "p99", "p99.9", "max", "batch", "queue", "compute"):
         made.add_column(column, justify="left" if column == "load" else "right")
     for outcome in outcomes:

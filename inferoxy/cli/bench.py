@@ -128,7 +128,10 @@ def bench(
     to_stdout = str(json_file) == "-"
     console = console_of_output()
     if not to_stdout:
-        console.print(report.table(outcomes, f"{model} at {url}, {report.sent(plan)}"))
+        from rich.markup import escape
+
+        console.print(f"[bold]{escape(f'{model} at {url}, {report.sent(plan)}')}[/]", soft_wrap=True)
+        console.print(report.table(outcomes))
         for note in report.notes(outcomes):
             console.print(f"[dim]{note}[/]" if "WRONG" not in note else f"[red]{note}[/]", soft_wrap=True)
     if json_file:

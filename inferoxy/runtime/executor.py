@@ -11,13 +11,14 @@ from time import monotonic
 from typing import Any
 
 from inferoxy.errors import DeadlineExceeded, InvalidRequest, ModelError
+from inferoxy.kept import Kept
 from inferoxy.messages import EndSequence
 from inferoxy.runtime import stacking
 from inferoxy.runtime.backend import Answer, Backend, EachBackend, Outcome, SequenceBackend, StackedBackend
 from inferoxy.runtime.buffers import Buffers
 from inferoxy.runtime.intake import Item, PreparedBatch
 from inferoxy.runtime.outgoing import InOrder
-from inferoxy.runtime.reply import Reply, describe
+from inferoxy.runtime.reply import MAX_FORMS, Forms, Reply, describe
 from inferoxy.runtime.sequences import Sequences
 
 
@@ -39,13 +40,14 @@ class Executor:
         self._send = send
         self._in_order = None if stateless else InOrder(send)
         self._buffers = Buffers()
+        self._forms: Forms = Kept(MAX_FORMS)
         self._sequences = Sequences()
 
     def run(self, batch: PreparedBatch) -> float:
         """Run a batch and send its answers; returns the seconds of computing."""
         batch.wait()
         send = self._in_order.open() if self._in_order else self._send_now
-        reply = Reply(batch, self._signature, self._pool, send)
+        reply = Reply(batch, self._signature, self._forms, self._pool, send)
         began = monotonic()
         live = []
         for item in batch.items:

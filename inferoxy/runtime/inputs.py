@@ -60,7 +60,7 @@ class Inputs:
         Raises:
             InvalidRequest: They are not what the model takes.
         """
-        key = tuple([(t.name, t.datatype, t.shape, t.encoding) for t in tensors])
+        key = tuple([(t.name, t.datatype, t.shape, t.encoding) for t in tensors])  # not how they travel
         layout = self._layouts.get(key)
         if layout is None:
             layout = self._read(tensors)

@@ -2,27 +2,31 @@
 
 Runs in the thread that owns the socket, while the model computes the batch before: payloads are decoded, each request
 is validated by itself, and pictures are given to the pool. What came with one request can spoil that request alone.
-Hot path: a request of raw tensors costs one payload decode, one look-up and one length comparison per tensor; do not
-add work per request.
+Hot path: a request of raw tensors costs one look-up and one length comparison per tensor; do not add work per request.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from concurrent.futures import Executor, Future
 from math import inf
 from time import monotonic
 from typing import Any, cast
 
 import numpy as np
+from msgspec import Raw
 
 from inferoxy import tensors as tensor_rules
 from inferoxy import wire
 from inferoxy.arena import ArenaView, SlotWriter
 from inferoxy.errors import InferoxyError, InternalError, InvalidRequest, ModelError
-from inferoxy.messages import Batch, BatchItem, Payload, Tensor
+from inferoxy.kept import Kept
+from inferoxy.messages import NO_PAYLOAD, Batch, BatchItem, Payload
 from inferoxy.runtime.backend import PICTURE, Backend, EachBackend, StackedBackend
 from inferoxy.runtime.inputs import VARIES, Inputs, Layout, check_picture, group_of
 from inferoxy.runtime.sdk import Array, Request
 from inferoxy.sockets import buffer
+
+MAX_KEPT = 1_024  # descriptions of requests
+MAX_KEPT_BYTES = 2_048  # of one
 
 Chunk = bytes | memoryview | Array  # one tensor: its bytes, or an array where it has been decoded
 
@@ -31,8 +35,8 @@ class Item:
     """One request of a batch on its way through the instance; `error` says why it will not be run."""
 
     __slots__ = (
-        "chunks", "client", "deadline", "error", "group", "layout", "payload", "request", "rows", "sequence", "ticket",
-        "writer",
+        "chunks", "client", "deadline", "error", "group", "layout", "payload", "request", "request_id", "rows",
+        "sequence", "ticket", "writer",
     )  # fmt: skip
 
     chunks: list[Chunk]  # in the order of the model's inputs
@@ -45,6 +49,7 @@ class Item:
     def __init__(self, item: BatchItem, now: float) -> None:
         self.ticket = item.ticket
         self.client = item.client
+        self.request_id = item.request_id
         self.sequence = item.sequence
         self.deadline = now + item.timeout_us / 1e6 if item.timeout_us > 0 else inf
         self.error: Exception | None = None
@@ -99,6 +104,7 @@ class Intake:
         self._draws = backend.signature.draws
         self._gives_picture = PICTURE in self._outputs
         self._pool = pool
+        self._kept: Kept[bytes, tuple[Payload, Layout]] = Kept(MAX_KEPT)
 
     def prepare(self, batch: Batch, frames: Sequence[wire.Frame]) -> PreparedBatch:
         """Validate a batch's requests and start what can run beside the model."""
@@ -113,9 +119,7 @@ class Intake:
             try:
                 if len(mine) != source.frames:
                     raise InternalError(f"batch {batch.id}: expected {source.frames} frames, found {len(mine)}")
-                self._read(item, wire.decode_payload(source.payload), mine)
-                if item.payload.reply is not None and self._arena is not None and not source.again:
-                    item.writer = SlotWriter(item.payload.reply, self._arena.open(item.payload.reply))
+                self._read(item, source, mine)
             except InferoxyError as exc:
                 item.error = exc
             except (ValueError, OverflowError) as exc:  # numpy's, about a shape no array can have
@@ -124,25 +128,54 @@ class Intake:
         self._start(prepared)
         return prepared
 
-    def _read(self, item: Item, payload: Payload, frames: Sequence[wire.Frame]) -> None:
-        item.payload = payload
-        item.layout = layout = self._inputs.find(payload.tensors)
-        if payload.outputs or payload.picture:
-            self._check_wishes(payload)
-        left = iter(frames)
-        chunks: list[Chunk] = []
-        for tensor, size in zip(payload.tensors, layout.sizes, strict=True):
-            chunk = tensor_bytes(tensor, left, self._arena)
+    def _read(self, item: Item, source: BatchItem, frames: Sequence[wire.Frame]) -> None:
+        raw = bytes(source.payload)
+        item.payload, layout = payload, _ = self._kept.get(raw) or self._understand(raw)
+        item.layout = layout
+        if source.places != NO_PAYLOAD:
+            frames = self._fetch(item, source, frames)
+        chunks = self._chunks(source.data, payload, frames)
+        for tensor, size, chunk in zip(payload.tensors, layout.sizes, chunks, strict=True):
             if size not in (len(chunk), VARIES):
                 tensor_rules.check_size(tensor.name, tensor.datatype, tensor.shape, len(chunk))
-            chunks.append(chunk)
-        if next(left, None) is not None:
-            expected = sum(tensor.slot is None for tensor in payload.tensors)
-            raise InvalidRequest(f"tensors: expected {expected} frames, found {len(frames)}")
         item.chunks = [chunks[i] for i in layout.order] if len(chunks) > 1 else chunks
         item.rows, item.group = layout.rows, layout.group
         if not self._stacked and not layout.encoded:
             self._make_request(item)
+
+    def _understand(self, raw: bytes) -> tuple[Payload, Layout]:
+        payload = wire.decode_payload(Raw(raw))
+        layout = self._inputs.find(payload.tensors)
+        if payload.outputs or payload.picture:
+            self._check_wishes(payload)
+        known = (payload, layout)
+        return self._kept.keep(raw, known) if len(raw) <= MAX_KEPT_BYTES else known
+
+    @staticmethod
+    def _chunks(data: bytes, payload: Payload, frames: Sequence[wire.Frame]) -> list[Chunk]:
+        """The bytes of each tensor of a request."""
+        if len(payload.tensors) == 1 and payload.tensors[0].inline == len(data) and not frames:
+            return [data]
+        spread = wire.spread(payload.tensors, data, frames)
+        return [frame if type(frame) is bytes else buffer(frame) for frame in spread]
+
+    def _fetch(self, item: Item, source: BatchItem, frames: Sequence[wire.Frame]) -> list[wire.Frame]:
+        """The bytes of the tensors that are not inline, out of shared memory and frames; notes the reply slot."""
+        places = wire.decode_places(source.places)
+        if self._arena is None:
+            raise InvalidRequest(
+                "places: expected the tensors in frames, found slots, and no shared memory is seen here"
+            )
+        if places.reply is not None and not source.again:
+            item.writer = SlotWriter(places.reply, self._arena.open(places.reply))
+        rest = iter(frames)
+        whole: list[wire.Frame] = []
+        for slot in places.slots:
+            frame = next(rest, None) if slot is None else self._arena.open(slot).toreadonly()
+            if frame is None:
+                raise InvalidRequest(f"tensors: expected {places.slots.count(None)} frames, found {len(frames)}")
+            whole.append(frame)
+        return whole + list(rest)
 
     def _check_wishes(self, payload: Payload) -> None:
         for name in payload.outputs:
@@ -164,7 +197,7 @@ class Intake:
         draw = payload.picture != ""
         if self._gives_picture and payload.form == "tensors":
             draw = draw or not payload.outputs or PICTURE in payload.outputs
-        item.request = Request(arrays, payload.parameters, payload.request_id, draw)
+        item.request = Request(arrays, dict(payload.parameters), item.request_id, draw)
 
     def _start(self, prepared: PreparedBatch) -> None:
         busy = [item for item in prepared.items if item.error is None and (self._prepares or item.layout.encoded)]
@@ -205,23 +238,3 @@ class Intake:
                                    for t, c in zip(item.layout.tensors, item.chunks, strict=True)])  # fmt: skip
         else:
             self._make_request(item)
-
-
-def tensor_bytes(tensor: Tensor, frames: Iterator[wire.Frame], arena: ArenaView | None) -> bytes | memoryview:
-    """Where a tensor's bytes are: the only place that knows.
-
-    Args:
-        tensor: As it stands in the payload.
-        frames: The request's frames that no tensor before it has taken.
-        arena: Shared memory, if the instance sees any.
-
-    Raises:
-        InvalidRequest: There is no frame left, or no such slot.
-    """
-    if tensor.slot is not None:
-        if arena is None:
-            raise InvalidRequest(f"tensor {tensor.name!r}: expected its bytes in a frame, found a slot")
-        return arena.open(tensor.slot).toreadonly()
-    for frame in frames:
-        return frame if type(frame) is bytes else buffer(frame)
-    raise InvalidRequest(f"tensor {tensor.name!r}: expected a frame with its bytes, found none")

@@ -12,19 +12,21 @@ from concurrent.futures import Executor
 from time import monotonic
 from typing import Any
 
-from msgspec import Raw
-
 from inferoxy import tensors as tensor_rules
 from inferoxy import wire
 from inferoxy.arena import SLOT_MIN_BYTES
-from inferoxy.errors import Code, InferoxyError, ModelError
-from inferoxy.messages import Result, ResultItem, ResultPayload, Tensor
+from inferoxy.errors import Code, InferoxyError
+from inferoxy.kept import Kept
+from inferoxy.messages import Result, ResultItem, Tensor
 from inferoxy.runtime.backend import PICTURE, Answer, Signature
+from inferoxy.runtime.forms import Form
 from inferoxy.runtime.intake import Item, PreparedBatch
 from inferoxy.runtime.sdk import Array
 from inferoxy.runtime.stacking import split
 
 Frame = Any
+Forms = Kept[tuple[Any, ...], Form]
+MAX_FORMS = 1_024
 MAX_ERROR_CHARS = 4096
 TRACEBACK_EVERY_S = 1.0
 
@@ -38,16 +40,23 @@ class Reply:
     Args:
         batch: What is answered.
         signature: Of the model.
+        forms: Those of earlier batches' stacked answers.
         pool: Where pictures are encoded.
         send: Takes the frames of one RESULT message, and whether it is the last; called in the computing thread or in a
             pool thread.
     """
 
     def __init__(
-        self, batch: PreparedBatch, signature: Signature, pool: Executor, send: Callable[[list[Frame], bool], None]
+        self,
+        batch: PreparedBatch,
+        signature: Signature,
+        forms: Forms,
+        pool: Executor,
+        send: Callable[[list[Frame], bool], None],
     ) -> None:
         self._batch = batch
         self._signature = signature
+        self._forms = forms
         self._pool = pool
         self._send = send
         self._items: list[ResultItem] = []
@@ -61,11 +70,10 @@ class Reply:
         self._items.append(ResultItem(item.ticket, code=code, error=message))
 
     def rows(self, items: Sequence[Item], outputs: dict[str, Array]) -> None:
-        """Each request's rows of a stacked result. Hot path: payloads of one form are encoded once."""
+        """Each request's rows of a stacked result. Hot path: answers of one form are described once."""
         rows = [item.rows for item in items]
-        fresh = self._signature.fresh_outputs
-        parts = {name: split(array, rows, fresh) for name, array in outputs.items()}
-        payloads: dict[Any, Raw] = {}
+        parts = {name: split(array, rows, self._signature.fresh_outputs) for name, array in outputs.items()}
+        shapes = tuple([array.shape[1:] for array in outputs.values()])
         at = 0
         for index, item in enumerate(items):
             wanted = item.payload.outputs or outputs
@@ -73,19 +81,12 @@ class Reply:
                 self.answers(item, [Answer({name: outputs[name][at : at + item.rows] for name in wanted})])
             else:
                 mine = [parts[name][index] for name in wanted]
-                if item.writer is not None and any(len(part) >= SLOT_MIN_BYTES for part in mine):
+                key = (item.rows, shapes, *wanted, *map(len, mine))
+                form = self._forms.get(key)
+                if form is None:
                     tensors = self._stacked_tensors(item.rows, wanted, outputs)
-                    mine = [part for tensor, part in zip(tensors, mine, strict=True) if not _place(item, tensor, part)]
-                    payload = wire.encode_payload(ResultPayload(tensors))
-                else:
-                    key = (item.rows, *wanted)
-                    known = payloads.get(key)
-                    if known is None:
-                        tensors = self._stacked_tensors(item.rows, wanted, outputs)
-                        known = payloads[key] = wire.encode_payload(ResultPayload(tensors))
-                    payload = known
-                self._frames += mine
-                self._items.append(ResultItem(item.ticket, len(mine), payload))
+                    form = self._forms.keep(key, Form(tensors, list(map(len, mine))))
+                self._items.append(form.item(item.ticket, mine, self._frames, item.writer))
             at += item.rows
 
     def answers(self, item: Item, answers: Sequence[Answer]) -> None:
@@ -131,18 +132,16 @@ class Reply:
         frames: list[Frame] = []
         try:
             for answer in answers:
-                payload, more = self._encode_one(item, answer)
-                items.append(ResultItem(item.ticket, len(more), payload, final=answer.final))
-                frames += more
+                items.append(self._encode_one(item, answer, frames))
         except Exception as exc:  # the model's drawing, or a prediction that cannot be encoded
             code, message = describe(exc)
             items.append(ResultItem(item.ticket, code=code, error=message))
         return items, frames
 
-    def _encode_one(self, item: Item, answer: Answer) -> tuple[Any, list[Frame]]:
+    def _encode_one(self, item: Item, answer: Answer, frames: list[Frame]) -> ResultItem:
         wish = item.payload
         tensors: list[Tensor] = []
-        frames: list[Frame] = []
+        parts: list[Frame] = []
         prediction = None
         if wish.form == "prediction":
             prediction = answer.prediction()
@@ -152,23 +151,17 @@ class Reply:
                 wanted = spec.name in wish.outputs if wish.outputs else True
                 if array is not None and wanted and not (wish.picture and spec.name == PICTURE):
                     raw = tensor_rules.to_bytes(array)
-                    tensor = Tensor(spec.name, spec.datatype, array.shape)
-                    tensors.append(tensor)
-                    if not _place(item, tensor, raw):
-                        frames.append(raw if self._signature.fresh_outputs else bytes(raw))
+                    tensors.append(Tensor(spec.name, spec.datatype, array.shape))
+                    is_copied = item.writer is not None and len(raw) >= SLOT_MIN_BYTES
+                    parts.append(raw if is_copied or self._signature.fresh_outputs else bytes(raw))
         image = answer.picture() if wish.picture else None
         if image is not None:
             from inferoxy.runtime.decode import encode_picture
 
-            picture = Tensor(PICTURE, "UINT8", image.shape, encoding=wish.picture)
-            tensors.append(picture)
-            encoded = encode_picture(image, wish.picture)
-            if not _place(item, picture, encoded):
-                frames.append(encoded)
-        try:
-            return wire.encode_payload(ResultPayload(tensors, prediction, answer.parameters or {})), frames
-        except (TypeError, ValueError, OverflowError, RecursionError) as exc:
-            raise ModelError(f"prediction: expected what JSON can hold, found: {exc}") from exc
+            tensors.append(Tensor(PICTURE, "UINT8", image.shape, encoding=wish.picture))
+            parts.append(encode_picture(image, wish.picture))
+        form = Form(tensors, list(map(len, parts)), prediction, answer.parameters)
+        return form.item(item.ticket, parts, frames, item.writer, final=answer.final)
 
     def _stacked_tensors(self, rows: int, wanted: Iterable[str], outputs: dict[str, Array]) -> list[Tensor]:
         return [
@@ -184,14 +177,6 @@ class Reply:
         result = Result(batch=self._batch.id, items=self._items, done=done, compute_us=compute_us, decode_us=decode_us)
         frames, self._items, self._frames = self._frames, [], []
         self._send(wire.encode(result, frames), done)
-
-
-def _place(item: Item, tensor: Tensor, data: Any) -> bool:
-    """Put a large output into the request's reply slot, if it has one and there is room; else it goes in a frame."""
-    if item.writer is None or len(data) < SLOT_MIN_BYTES:
-        return False
-    tensor.slot = item.writer.put(data)
-    return tensor.slot is not None
 
 
 def describe(error: BaseException) -> tuple[str, str]:

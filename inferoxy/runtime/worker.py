@@ -20,7 +20,7 @@ from typing import Any
 
 from inferoxy import messages as m
 from inferoxy.arena import ArenaView
-from inferoxy.lifecycle import Lifecycle
+from inferoxy.lifecycle import Lifecycle, forget_start
 from inferoxy.runtime.backend import Backend, SequenceBackend, StackedBackend
 from inferoxy.runtime.cores import cores
 from inferoxy.runtime.executor import Executor
@@ -93,6 +93,7 @@ class Worker:
         self._lock.acquire()
         self._holds = True
         keeper.start()
+        forget_start()
         while (work := self._next()) is not None:
             self._perform(work)
         self._executor.close()

@@ -46,7 +46,7 @@ def text_of(shown: Any) -> str:
 
 
 def test_the_table_has_a_row_for_each_level() -> None:
-    shown = text_of(report.table([CLOSED, OPEN], "title"))
+    shown = text_of(report.table([CLOSED, OPEN]))
     rows = [line.split("│") for line in shown.splitlines() if line.startswith("│")]
     assert [[cell.strip() for cell in row[1:-1]] for row in rows] == [
         ["c=16", "2.0", "", "10.0", "123", "123", "123", "123", "8.0", "2.00", "4.00"],

@@ -1,0 +1,115 @@
+"""What is registered, and who is told of it.
+
+Pure data; between the model manager, the batch manager, bridges and the task manager.
+"""
+
+from typing import Any, Literal
+
+import msgspec
+from msgspec import Struct
+
+from inferoxy.messages.headers import Header, Kind
+from inferoxy.messages.instances import TensorSpec
+
+
+class Scale(Struct):
+    """How many instances may run."""
+
+    min: int = 0
+    max: int = 1
+
+
+class ModelSpec(Struct, kw_only=True, omit_defaults=True):
+    """One registered model version. Exactly one of `address` (an image) and `artifact` (a file or folder) is set."""
+
+    name: str
+    version: str = "1"
+    address: str = ""
+    artifact: str = ""
+    runtime: str = ""
+    batch_size: int = 1
+    run_on_gpu: bool = False
+    stateless: bool = True
+    default: bool = True
+    weight: float = 1.0
+    max_queue_delay_ms: float = 0.0
+    priority: int = 100
+    latency_budget_ms: float = 0.0
+    timeout_ms: float = 30_000.0
+    queue_size: int = 256
+    queue_mib: int = 512
+    drop_policy: Literal["reject", "drop_oldest", "drop_newest"] = "reject"
+    instances: Scale = msgspec.field(default_factory=Scale)
+    keep_warm_s: float = 300.0
+    load_timeout_s: float = 120.0
+    max_sequences: int = 1
+    sequence_idle_s: float = 30.0
+    gpu_memory_mib: int = 0
+    memory_mib: int = 4096
+    cpus: float = 0.0
+    environment: dict[str, str] = {}
+    options: dict[str, Any] = {}
+    source: str = "file"
+
+    @property
+    def key(self) -> tuple[str, str]:
+        """Name and version, which identify it."""
+        return (self.name, self.version)
+
+
+class ModelView(Struct, array_like=True):
+    """A model version as bridges show it: what is registered, and what its instances have declared."""
+
+    spec: ModelSpec
+    state: str = "idle"  # starting, ready, idle, failing
+    error: str = ""
+    inputs: list[TensorSpec] = []
+    outputs: list[TensorSpec] = []
+    platform: str = ""
+    stacked: bool = False
+    decoupled: bool = False
+    metadata: dict[str, str] = {}
+    instances: int = 0
+    arena: bool = False  # all of its instances see shared-memory segments
+
+
+class Models(Header, array_like=True, kw_only=True):
+    """Batch manager to bridges: all that is registered, on every change and when a PING holds an older revision."""
+
+    kind: int = Kind.MODELS
+    revision: int = 0
+    models: list[ModelView] = []
+    complete: bool = False  # the model manager has been heard: an unlisted model does not exist
+
+
+class Subscribe(Header, array_like=True, kw_only=True):
+    """To the model manager: send the catalog now (unless this revision is the newest) and on every change."""
+
+    kind: int = Kind.SUBSCRIBE
+    component: str = ""
+    revision: str = ""
+
+
+class Catalog(Header, array_like=True, kw_only=True):
+    """Everything that is registered. `revision` is equal exactly when the content is."""
+
+    kind: int = Kind.CATALOG
+    revision: str = ""
+    models: list[ModelSpec] = []
+
+
+class Report(Header, array_like=True, kw_only=True):
+    """A component tells the model manager how it is, for `inferoxy status`; JSON-able."""
+
+    kind: int = Kind.REPORT
+    component: str = ""
+    report: dict[str, Any] = {}
+
+
+class Command(Header, array_like=True, kw_only=True):
+    """Model manager to task manager: load (start an instance now) or unload (drain all)."""
+
+    kind: int = Kind.COMMAND
+    action: Literal["load", "unload"] = "load"
+    model: str = ""
+    model_version: str = ""

@@ -92,6 +92,7 @@ class Broker:
         for sock in self._sockets.values():
             poller.register(sock, zmq.POLLIN)
         self._log.info("serving", frontend=self._settings.frontend, backend=self._settings.backend)
+        links = {sock: link for link, sock in self._sockets.items()}
         end_at = float("inf")
         is_told = lifecycle.stopping
         while True:
@@ -105,13 +106,14 @@ class Broker:
             if end_at < float("inf") and (now >= end_at or not self._core.in_flight()):
                 return
             timeout_s = max(0.0, min(self._core.next_wakeup(), self._registry_at) - now)
-            ready = dict(poller.poll(math.ceil(timeout_s * 1e3)))
-            is_told = lifecycle.fileno() in ready or is_told
-            for link, sock in self._sockets.items():
-                if ready.get(sock):
-                    self._read(link, sock)
-            if ready.get(self._registry):
-                self._read_registry()
+            for found, _ in poller.poll(math.ceil(timeout_s * 1e3)):
+                link = links.get(found)
+                if link is not None:
+                    self._read(link, found)
+                elif found is self._registry:
+                    self._read_registry()
+                else:
+                    is_told = True
             now = time.monotonic()
             if now >= self._core.next_wakeup():
                 self._core.wake(now)

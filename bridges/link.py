@@ -59,8 +59,11 @@ class Link:
         self._is_closed = False
         self._empty: asyncio.Future[None] | None = None
         identity = f"{name}-{secrets.token_hex(4)}".encode()
-        self._socket = sockets.LoopSocket(sockets.dealer(context, endpoint, identity, immediate=True), self._on_message)
+        dealer = sockets.dealer(context, endpoint, identity, immediate=True)
+        self._socket = sockets.LoopSocket(dealer, self._on_message, self._on_drained)
         self._flushing: asyncio.Handle | None = None
+        self._gathers = False
+        self.after_answers: Callable[[], None] | None = None  # called behind answers that came together
         self._timer: asyncio.Handle = self._loop.call_soon(self._tick)
 
     @property
@@ -98,8 +101,7 @@ class Link:
         pending = self._pending.add(request, frames, on_response, self._loop.time() + timeout_s, slots)
         if self._is_here:
             self._outbox.append(pending)
-            if self._flushing is None:
-                self._flushing = self._loop.call_soon(self._flush)
+            self._flush_soon()
         elif self._is_closed and self._pending.take(request.id):
             self._loop.call_soon(self._answer, pending, Code.MODEL_UNAVAILABLE, _ENDED)
         return request.id
@@ -115,6 +117,21 @@ class Link:
         if self.placer is not None:
             self.placer.give_back(slot)
 
+    def gather(self) -> None:
+        """Keep what is submitted from now on until `flush`, rather than to the end of this turn of the loop."""
+        self._gathers = True
+
+    def flush(self) -> None:
+        """Send what was submitted."""
+        self._gathers = False
+        if self._outbox or self._cancelled:
+            self._flush()
+
+    @property
+    def is_answering(self) -> bool:
+        """Answers are being passed on, and `after_answers` comes behind them."""
+        return self._socket.is_draining
+
     def cancel(self, request_id: int) -> None:
         """Nobody waits for this request any more; what has its answer already is left alone."""
         pending = self._pending.take(request_id)
@@ -122,8 +139,7 @@ class Link:
             return
         if pending.is_sent:
             self._cancelled.append(request_id)
-            if self._flushing is None:
-                self._flushing = self._loop.call_soon(self._flush)
+            self._flush_soon()
         self._part_with_slots(pending)
         self._note_empty()
 
@@ -224,6 +240,14 @@ class Link:
             self.placer.close()
             self.placer = None
 
+    def _flush_soon(self) -> None:
+        if self._flushing is None and not self._gathers:
+            self._flushing = self._loop.call_soon(self._flush)
+
+    def _on_drained(self) -> None:
+        if self.after_answers is not None:
+            self.after_answers()
+
     def _flush(self) -> None:
         self._flushing = None
         outbox, self._outbox = self._outbox, []
@@ -307,8 +331,8 @@ class Link:
         self._outbox = self._pending.unsent()
         for pending in self._outbox:
             refresh_timeout(pending, now)
-        if self._outbox and self._flushing is None:
-            self._flushing = self._loop.call_soon(self._flush)
+        if self._outbox:
+            self._flush_soon()
 
     def _tick(self) -> None:
         now = self._loop.time()
@@ -320,8 +344,7 @@ class Link:
         for pending in self._pending.take_expired(now - GRACE_S):
             if pending.is_sent:
                 self._cancelled.append(pending.request.id)
-                if self._flushing is None:
-                    self._flushing = self._loop.call_soon(self._flush)
+                self._flush_soon()
             where = "" if self._is_here else "; the batch manager is away"
             self._answer(pending, Code.DEADLINE_EXCEEDED, f"no answer within the request's time{where}")
 

@@ -6,10 +6,9 @@ Invariants: every slot handed to `settle` is released or retired exactly once; a
 its slots are given back.
 """
 
+import ctypes
 from collections.abc import Sequence
 from typing import Any
-
-import numpy as np
 
 from inferoxy import messages as m
 from inferoxy import wire
@@ -126,8 +125,8 @@ class Placer:
 
     def _find_place(self, model: str, frame: Any, body: OwnedSlot | None, slots: RequestSlots) -> m.Slot | None:
         data = buffer(frame)
-        if body is not None:
-            offset = _address(data) - _address(body.view)
+        if body is not None and not data.readonly:
+            offset = _address(data) - body.address
             if offset >= 0 and offset + len(data) <= len(body.view):
                 return m.Slot(body.slot.segment, body.slot.offset + offset, len(data))
         slot = self._arena.take(model, len(data))
@@ -139,8 +138,7 @@ class Placer:
 
 
 def _address(view: memoryview) -> int:
-    address: int = np.frombuffer(view, np.uint8).__array_interface__["data"][0]
-    return address
+    return ctypes.addressof(ctypes.c_char.from_buffer(view))
 
 
 def _read(reply: OwnedSlot | None, place: m.Slot) -> bytes:

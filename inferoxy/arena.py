@@ -11,6 +11,7 @@ a late reader or writer touches memory that nobody else looks at. Offsets are mu
 """
 
 import bisect
+import ctypes
 import fcntl
 import hashlib
 import math
@@ -58,20 +59,21 @@ def size_class(size: int) -> int:
 
 
 class OwnedSlot:
-    """A slot while a request owns it. `view` is its memory, `slot` what a header says of it."""
+    """A slot while a request owns it. `view` is its memory, from `address` on, `slot` what a header says of it."""
 
-    __slots__ = ("segment", "slot", "view")
+    __slots__ = ("address", "segment", "slot", "view")
 
     def __init__(self, segment: "Segment", slot: Slot) -> None:
         self.segment = segment
         self.slot = slot
         self.view = segment.view[slot.offset : slot.offset + slot.size]
+        self.address = segment.address + slot.offset
 
 
 class Segment:
     """One mapped file of equal slots; `key` is its model and slot size."""
 
-    __slots__ = ("free", "is_closing", "key", "map", "name", "path", "size", "used", "view")
+    __slots__ = ("address", "free", "is_closing", "key", "map", "name", "path", "size", "used", "view")
 
     def __init__(self, path: Path, key: tuple[str, int], count: int) -> None:
         self.path = path
@@ -92,6 +94,7 @@ class Segment:
         finally:
             os.close(fd)
         self.view = memoryview(self.map)
+        self.address = ctypes.addressof(ctypes.c_char.from_buffer(self.map))
         self.free: deque[int] = deque(range(0, self.size, key[1]))
 
     def close(self) -> None:

@@ -170,11 +170,23 @@ class LoopSocket:
 
     ZeroMQ's descriptor is edge-triggered, so what it has to say must be read to the end after every receive and send;
     `send` therefore looks for messages that a send may have uncovered.
+
+    Args:
+        sock: It is closed by `close`.
+        on_message: Takes one message's frames.
+        on_drained: Called behind the last of the messages that were there at once: the place to send what they caused.
     """
 
-    def __init__(self, sock: zmq.Socket[bytes], on_message: Callable[[list[Frame]], None]) -> None:
+    def __init__(
+        self,
+        sock: zmq.Socket[bytes],
+        on_message: Callable[[list[Frame]], None],
+        on_drained: Callable[[], None] | None = None,
+    ) -> None:
         self.sock = sock
+        self.is_draining = False
         self._on_message = on_message
+        self._on_drained = on_drained
         self._loop = asyncio.get_running_loop()
         self._fd = int(sock.get(zmq.FD))
         self._again: asyncio.Handle | None = None
@@ -184,7 +196,7 @@ class LoopSocket:
     def send(self, frames: Sequence[Frame]) -> bool:
         """Send without blocking; False when it could not be queued."""
         sent = send(self.sock, frames)
-        if self._again is None:
+        if self._again is None and not self.is_draining and is_readable(self.sock):
             self._again = self._loop.call_soon(self._drain)
         return sent
 
@@ -197,15 +209,26 @@ class LoopSocket:
 
     def _drain(self) -> None:
         self._again = None
+        self.is_draining = True
+        try:
+            is_empty = self._take_messages()
+        finally:
+            self.is_draining = False
+            if self._on_drained is not None:
+                self._on_drained()
+        if not is_empty and self._again is None and not self.sock.closed:
+            self._again = self._loop.call_soon(self._drain)
+
+    def _take_messages(self) -> bool:
+        """Whether all that was there has been taken."""
         for count in range(MAX_DRAIN):
             if self.sock.closed or (count < ASK_FIRST and not is_readable(self.sock)):
-                return
+                return True
             frames = recv(self.sock)
             if frames is None:
-                return
+                return True
             self._on_message(frames)
-        if self._again is None:
-            self._again = self._loop.call_soon(self._drain)
+        return False
 
 
 def runtime_dir(data_dir: Path) -> Path:

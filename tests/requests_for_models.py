@@ -1,8 +1,10 @@
 """Requests and results as they travel between batch manager and instance, written shortly for tests."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from inferoxy import messages as m
@@ -13,7 +15,10 @@ Array = np.ndarray[Any, Any]
 
 @dataclass
 class Call:
-    """One request: arrays by name, or an encoded picture (bytes, encoding, declared shape)."""
+    """One request: arrays by name, or an encoded picture (bytes, encoding, declared shape).
+
+    Small tensors travel inline, as bridges send them; `frames` are sent in place of all tensors' bytes.
+    """
 
     inputs: dict[str, Array] = field(default_factory=dict)
     picture: tuple[bytes, str, tuple[int, ...]] | None = None
@@ -44,6 +49,19 @@ class Given:
     empty: bool
 
 
+def pack(described: Sequence[m.Tensor], parts: Sequence[Any]) -> tuple[bytes, list[Any]]:
+    """The inline bytes and the frames of these tensors, whose descriptions are changed accordingly."""
+    data, frames = b"", []
+    sizes = wire.inline_sizes([len(part) for part in parts])
+    for tensor, size, part in zip(described, sizes, parts, strict=True):
+        tensor.inline = size
+        if size is None:
+            frames.append(part)
+        else:
+            data += part
+    return data, frames
+
+
 def make_batch(id: int, calls: list[Call]) -> tuple[m.Batch, list[Any]]:
     """A batch whose tickets are 0, 1, … in the order of the calls, and its frames."""
     items, frames = [], []
@@ -56,13 +74,18 @@ def make_batch(id: int, calls: list[Call]) -> tuple[m.Batch, list[Any]]:
             data, encoding, shape = call.picture
             found.append(m.Tensor("", "UINT8", shape, encoding=encoding))
             mine.append(data)
-        mine = mine if call.frames is None else call.frames
+        data, mine = pack(found, mine) if call.frames is None else (b"", call.frames)
         payload = wire.encode_payload(
-            m.Payload(found, call.parameters, call.outputs, call.form, call.draw, call.id)  # type: ignore[arg-type]
+            m.Payload(found, call.parameters, call.outputs, call.form, call.draw)  # type: ignore[arg-type]
         )
         if call.raw_payload is not None:
-            payload = m.Raw(call.raw_payload)
-        items.append(m.BatchItem(ticket, len(mine), payload, call.timeout_us, call.sequence, client=call.client))
+            payload = msgspec.Raw(call.raw_payload)
+        items.append(
+            m.BatchItem(
+                ticket, len(mine), payload, call.timeout_us, call.sequence,
+                client=call.client, request_id=call.id, data=data,
+            )
+        )  # fmt: skip
         frames += mine
     return m.Batch(id=id, items=items), frames
 
@@ -76,7 +99,8 @@ def read_result(result: m.Result, frames: list[Any]) -> list[Given]:
         empty = item.payload == m.NO_PAYLOAD
         payload = m.ResultPayload([]) if empty else wire.decode_result(item.payload)
         arrays, encoded = {}, {}
-        for tensor, frame in zip(payload.tensors, mine, strict=True):
+        assert item.places == m.NO_PAYLOAD, "these instances were given no shared memory"
+        for tensor, frame in zip(payload.tensors, wire.spread(payload.tensors, item.data, mine), strict=True):
             if tensor.encoding:
                 encoded[tensor.name] = (tensor.encoding, bytes(frame))
             else:

@@ -60,7 +60,8 @@ class ZmqServer:
         self._flushing: asyncio.Handle | None = None
         self._models: tuple[int, list[Any]] = (0, [])
         self._endpoint = sockets.bound_endpoint(sock)
-        self._socket = sockets.LoopSocket(sock, self._on_message)
+        self._socket = sockets.LoopSocket(sock, self._on_message, self._on_drained)
+        link.after_answers = self._flush
 
     async def drain(self, timeout_s: float) -> None:
         """Refuse further requests; return when the open ones are answered, or the time is over."""
@@ -73,7 +74,12 @@ class ZmqServer:
         self._socket.close(LINGER_MS)
         self._remove_file()
 
+    def _on_drained(self) -> None:
+        self._link.flush()
+        self._flush()
+
     def _on_message(self, parts: list[Any]) -> None:
+        self._link.gather()
         client = bytes(parts[0])
         try:
             for header, frames in wire.decode(parts[1:]):
@@ -144,11 +150,13 @@ class ZmqServer:
             waiting += parts
             if len(waiting) > JOIN_AT_MOST:
                 self._send(client, self._outbox.pop(client))
-        if self._flushing is None:
+        if self._flushing is None and not self._socket.is_draining and not self._link.is_answering:
             self._flushing = self._loop.call_soon(self._flush)
 
     def _flush(self) -> None:
         self._flushing = None
+        if not self._outbox:
+            return
         outbox, self._outbox = self._outbox, {}
         for client, parts in outbox.items():
             self._send(client, parts)

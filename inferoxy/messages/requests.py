@@ -3,7 +3,7 @@
 Pure data; between clients, bridges and the batch manager.
 """
 
-from enum import IntEnum, IntFlag, StrEnum
+from enum import IntEnum, StrEnum
 from typing import Any, Literal
 
 from msgspec import Raw, Struct
@@ -102,8 +102,8 @@ class Served(Struct, array_like=True):
     decode_us: int = 0
 
 
-class RequestFlag(IntFlag):
-    """What the batch manager must know of a request's slots."""
+class RequestFlag:
+    """What the batch manager must know of a request's slots. Plain integers: an enumeration's arithmetic is slow."""
 
     SLOTTED = 1  # it has some
     AGAIN = 2  # an instance of an earlier batch manager may still be at work on them

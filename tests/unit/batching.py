@@ -5,9 +5,11 @@ from dataclasses import dataclass, field
 from batch_manager.core import BatchManager
 from batch_manager.serving import Link
 from inferoxy import messages as m
+from inferoxy import wire
 from inferoxy.errors import Code
 
 BRIDGE = b"rest-1"
+PLACES = wire.encode_payload(m.Places([None], m.Slot("s", 0, 1)))  # passed on unread
 
 
 @dataclass
@@ -22,7 +24,10 @@ class Sent:
 
 @dataclass
 class Harness:
-    """Drives one BatchManager with a clock of its own. Request i carries the frame b"i", which must come back."""
+    """Drives one BatchManager with a clock of its own.
+
+    Request i carries the frame b"i" and the inline bytes b"i", which must come back.
+    """
 
     specs: list[m.ModelSpec]
     now: float = 0.0
@@ -58,10 +63,22 @@ class Harness:
         self.now = end
 
     def request(self, number: int, model: str = "m", timeout_s: float = 1000.0, **fields: object) -> None:
-        header = m.Request(id=number, model=model, timeout_us=int(timeout_s * 1e6), size=1, **fields)  # type: ignore[arg-type]
+        header = self.make(number, model, timeout_s, **fields)
+        self.tell(BRIDGE, header, (str(number).encode(),))
+
+    def requests_at_once(self, numbers: list[int], model: str = "m", timeout_s: float = 1000.0) -> None:
+        """Several in one envelope, as bridges send them."""
+        items = [self.make(number, model, timeout_s) for number in numbers]
+        self.tell(BRIDGE, m.Requests(items=items), tuple(str(number).encode() for number in numbers))
+
+    def make(self, number: int, model: str, timeout_s: float, **fields: object) -> m.Request:
+        header = m.Request(
+            id=number, model=model, timeout_us=int(timeout_s * 1e6), size=1, frames=1, data=str(number).encode(),
+            request_id=f"r{number}", places=PLACES, **fields,  # type: ignore[arg-type]
+        )  # fmt: skip
         self.requests[number] = header
         self.deadlines[number] = self.now + timeout_s
-        self.tell(BRIDGE, header, (str(number).encode(),))
+        return header
 
     def join(self, name: str, model: str = "m", **fields: object) -> None:
         hello = m.Hello(instance=name, model=model, model_version="1", **fields)  # type: ignore[arg-type]
@@ -75,7 +92,10 @@ class Harness:
         if done:
             self.batches[name.encode()].pop(0)
         frames = tuple(str(i).encode() for i in sent.ids)
-        items = [m.ResultItem(ticket, 1, code=code, final=final) for ticket in range(len(sent.ids))]
+        items = [
+            m.ResultItem(ticket, 1, code=code, final=final, data=frame, places=PLACES)
+            for ticket, frame in enumerate(frames)
+        ]
         result = m.Result(batch=sent.batch.id, items=items, done=done, compute_us=1000)
         self.tell(name.encode(), result, frames)
         return sent.ids
@@ -87,22 +107,33 @@ class Harness:
         self.collect()
 
     def collect(self) -> None:
+        told: set[bytes] = set()
         for send in self.core.take_sends():
-            if isinstance(send.header, m.Response):
-                answers = self.answers.setdefault(send.header.id, [])
-                assert not (answers and answers[-1].final), f"request {send.header.id} was answered after its end"
-                if send.frames:
-                    assert list(send.frames) == [str(send.header.id).encode()], "an answer went to another request"
-                answers.append(send.header)
-                if send.header.final and self.requests[send.header.id].flags:
-                    self.check_fate(send.header.id, send.header.fate)
+            is_first = send.peer not in told
+            told.add(send.peer)
+            if isinstance(send.header, m.Responses):
+                assert is_first, "answers for one bridge leave together, before anything else for it"
+                for response, own in wire.each(send.header, send.frames):
+                    self.check_response(response, list(own))
             elif isinstance(send.header, m.Released):
                 for number in send.header.ids:
                     self.check_fate(number, send.header.fate)
             elif isinstance(send.header, m.Batch):
                 self.check_batch(send.peer, send.header, list(send.frames))
             else:
+                assert not isinstance(send.header, m.Response), "bridges are answered with Responses"
                 self.others.append((send.link, send.peer, send.header))
+
+    def check_response(self, response: m.Response, frames: list[bytes]) -> None:
+        answers = self.answers.setdefault(response.id, [])
+        assert not (answers and answers[-1].final), f"request {response.id} was answered after its end"
+        if frames or response.data or response.places != m.NO_PAYLOAD:
+            mine = str(response.id).encode()
+            assert (frames, response.data) == ([mine], mine), "an answer went to another request"
+            assert response.places == PLACES
+        answers.append(response)
+        if response.final and self.requests[response.id].flags:
+            self.check_fate(response.id, response.fate)
 
     def check_fate(self, number: int, fate: int) -> None:
         fates = self.fates.setdefault(number, [])
@@ -118,6 +149,8 @@ class Harness:
         state = self.core.instances[peer].state
         limit = min(self.limits[peer], state.spec.batch_size)
         assert len(batch.items) == len(ids) > 0
+        told = [(item.frames, item.data, item.places, item.request_id) for item in batch.items]
+        assert told == [(1, str(number).encode(), PLACES, f"r{number}") for number in ids], "bytes went to another request"
         for number in ids:
             assert self.now < self.deadlines[number] + 1e-9, f"request {number} was sent after its deadline"
             assert self.code(number) is None, f"request {number} was sent after its answer"

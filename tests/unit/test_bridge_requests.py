@@ -1,39 +1,92 @@
 """Requests as bridges build them."""
 
+from typing import Any
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from bridges.requests import PRIORITY_LIMIT, TIMEOUT_LIMIT_US, Options, build, check_options, request_id
+from bridges.requests import PRIORITY_LIMIT, TIMEOUT_LIMIT_US, Options, Prepared, check_options, request_id
 from inferoxy import messages as m
-from inferoxy import wire
+from inferoxy import sockets, wire
 from inferoxy.errors import InvalidRequest
 
 
+def prepared(*tensors: tuple[m.Tensor, int], **more: Any) -> Prepared:
+    wishes: dict[str, Any] = {"parameters": {}, "outputs": [], "form": "tensors", **more}
+    return Prepared([tensor for tensor, _ in tensors], [size for _, size in tensors], **wishes)
+
+
 def test_bridge_fills_in_rows_key_and_size() -> None:
-    tensors = [m.Tensor("a", "FP32", (3, 2)), m.Tensor("b", "INT8", (3,))]
-    request = build("m", tensors, [b"x" * 24, b"y" * 3], Options(), parameters={}, outputs=[], form="tensors")
-    assert (request.rows, request.size) == (3, 27)
+    common = prepared((m.Tensor("a", "FP32", (3, 2)), 24), (m.Tensor("b", "INT8", (3,)), 3))
+    request, _ = common.request("m", [b"x" * 24, b"y" * 3], Options(), "r")
+    assert (request.model, request.rows, request.size, request.request_id) == ("m", 3, 27, "r")
     assert request.key == "a:FP32:2;b:INT8:"
 
 
 def test_options_stand_in_the_header() -> None:
     options = Options("2", 5, -7, m.Sequence("s", start=True), "trace")
-    request = build("m", [], [], options, parameters={"p": 1}, outputs=["o"], form="prediction", picture="png")
+    common = prepared(parameters={"p": 1}, outputs=["o"], form="prediction", picture="png")
+    request, _ = common.request("m", [], options, "r")
     assert (request.model_version, request.timeout_us, request.priority) == ("2", 5, -7)
     assert (request.sequence, request.trace) == (m.Sequence("s", start=True), "trace")
     assert wire.decode_payload(request.payload) == m.Payload([], {"p": 1}, ["o"], "prediction", "png")
 
 
+def test_what_differs_from_request_to_request_is_not_in_the_payload() -> None:
+    common = prepared((m.Tensor("a", "INT8", (3,)), 3), parameters={"p": 1})
+    first, _ = common.request("m", [b"abc"], Options(), "r1")
+    second, _ = common.request("n", [b"def"], Options("2", 5, -7, m.Sequence(1), "trace"), "r2")
+    assert first.payload == second.payload
+    assert (first.data, second.data) == (b"abc", b"def")
+
+
+def test_a_request_can_be_changed_without_changing_the_next() -> None:
+    common = prepared((m.Tensor("a", "INT8", (3,)), 3))
+    first, _ = common.request("m", [b"abc"], Options(), "r")
+    first.flags, first.places, first.timeout_us, first.id = 3, wire.encode_payload(m.Places()), 9, 9
+    second, _ = common.request("m", [b"abc"], Options(), "r")
+    assert (second.flags, second.places, second.timeout_us, second.id) == (0, m.NO_PAYLOAD, 0, 0)
+
+
+def test_small_tensors_travel_inline_and_large_ones_in_frames_as_they_are() -> None:
+    sizes = {"a": 3, "big": wire.INLINE_BYTES + 1, "none": 0, "b": 2}
+    parts = [bytes([at]) * size for at, size in enumerate(sizes.values())]
+    common = prepared(*[(m.Tensor(name, "UINT8", (size,)), size) for name, size in sizes.items()])
+    request, frames = common.request("m", parts, Options(), "r")
+    tensors = wire.decode_payload(request.payload).tensors
+    assert [t.inline for t in tensors] == [3, None, 0, 2]
+    assert request.data == b"\0\0\0\3\3"
+    assert [frame is parts[1] for frame in frames] == [True]
+
+
+@given(sizes=st.lists(st.integers(0, 3 * wire.INLINE_BYTES // 2), max_size=5), as_views=st.booleans())
+def test_every_tensor_arrives_as_it_was_sent(sizes: list[int], as_views: bool) -> None:
+    whole = [bytes([at + 1]) * size for at, size in enumerate(sizes)]
+    given_frames = [memoryview(part) for part in whole] if as_views else whole
+    common = prepared(*[(m.Tensor(f"t{size}", "UINT8", (size,)), size) for size in sizes])
+    request, frames = common.request("m", given_frames, Options(), "r")
+    ((received, arrived),) = wire.decode(wire.encode(request, frames))
+    assert len(received.data) <= wire.INLINE_BYTES
+    found = wire.spread(wire.decode_payload(received.payload).tensors, received.data, arrived)
+    assert [bytes(sockets.buffer(frame)) for frame in found] == whole
+
+
 @pytest.mark.parametrize("value", [2**64, -(2**63) - 1, object()])
 def test_parameter_that_cannot_travel_is_refused(value: object) -> None:
     with pytest.raises(InvalidRequest, match="64 bits"):
-        build("m", [], [], Options(), parameters={"p": value}, outputs=[], form="tensors")
+        prepared(parameters={"p": value})
 
 
 def test_shape_that_cannot_travel_is_refused() -> None:
     with pytest.raises(InvalidRequest, match="64 bits"):
-        build("m", [m.Tensor("a", "FP32", (0, 2**70))], [b""], Options(), parameters={}, outputs=[], form="tensors")
+        prepared((m.Tensor("a", "FP32", (0, 2**70)), 0))
+
+
+def test_the_callers_tensors_stay_as_they_were() -> None:
+    tensor = m.Tensor("a", "INT8", (3,))
+    prepared((tensor, 3))
+    assert tensor == m.Tensor("a", "INT8", (3,))
 
 
 @pytest.mark.parametrize(

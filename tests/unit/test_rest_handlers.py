@@ -117,7 +117,7 @@ def test_drawn_picture_is_the_body_and_the_rest_is_in_headers(handlers: Handlers
     headers = dict(found.headers)
     assert b"".join(found.parts) == b"file"
     assert (headers[b"content-type"], headers[b"x-request-id"]) == (b"image/png", b"rid")
-    assert (headers[b"x-inferoxy-queue-ms"], headers[b"x-inferoxy-batch-size"]) == (b"1.5", b"4")
+    assert (headers[b"x-inferoxy-queue-ms"], headers[b"x-inferoxy-batch-size"]) == (b"1.500", b"4")
     assert (headers[b"x-inferoxy-model"], headers[b"x-inferoxy-version"]) == (b"p", b"7")
 
 

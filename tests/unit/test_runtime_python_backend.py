@@ -156,8 +156,8 @@ def test_a_stacked_result_of_the_wrong_form_fails_the_batch_naming_both(halves: 
         (_x(1, 2, outputs=["third"]), "output 'third': expected one of half, rows"),
         (_x(1, 2, draw="jpeg"), "this model draws none"),
         (_x(1, 2, frames=[b"1234"]), "expected 8 bytes for FP32 [1, 2], found 4"),
-        (_x(1, 2, frames=[]), "expected a frame with its bytes, found none"),
-        (_x(1, 2, frames=[bytes(8), b"more"]), "expected 1 frames, found 2"),
+        (_x(1, 2, frames=[]), "expected 1 frames and 0 bytes, found 0 and 0"),
+        (_x(1, 2, frames=[bytes(8), b"more"]), "expected 1 frames and 0 bytes, found 2 and 0"),
         (_x(1, 2, raw_payload=b"\xc1"), "payload: "),
         (
             _x(1, 2, raw_payload=b"\x91\x91\x93\xa1x\xa4FP32\x92\xcf\x7f\xff\xff\xff\xff\xff\xff\xff\x00"),

@@ -33,10 +33,10 @@ def element(data: bytes) -> memoryview:
 def request_of(
     tensor: m.Tensor, frame: bytes | memoryview, view: m.ModelView | None, outputs: list[str] | None = None, **more: Any
 ) -> tuple[m.Request, m.Payload, Any]:
-    request, frames = v2.infer_request(
-        "m", view, [tensor], [memoryview(frame)], Options(),
-        parameters=more, outputs=outputs or [], request_id="r", limits=LIMITS,
-    )  # fmt: skip
+    prepared, frames = v2.prepare(
+        view, [tensor], [memoryview(frame)], parameters=more, outputs=outputs or [], limits=LIMITS
+    )
+    request, _ = prepared.request("m", frames, Options(), "r")
     return request, wire.decode_payload(request.payload), frames
 
 
@@ -80,8 +80,9 @@ def test_wrong_parameters_are_refused(parameters: dict[str, Any]) -> None:
 
 def test_tensor_is_passed_on_as_it_is() -> None:
     request, payload, frames = request_of(m.Tensor("INPUT0", "FP32", (3, 2)), b"x" * 24, ROWS)
-    assert payload == m.Payload([m.Tensor("INPUT0", "FP32", (3, 2))], request_id="r")
+    assert payload == m.Payload([m.Tensor("INPUT0", "FP32", (3, 2), 24)])
     assert (request.rows, request.size, bytes(frames[0])) == (3, 24, b"x" * 24)
+    assert (request.data, request.request_id) == (b"x" * 24, "r")
 
 
 @pytest.mark.parametrize(
@@ -103,7 +104,7 @@ def test_encoded_picture_in_a_bytes_element_becomes_an_encoded_tensor(
     shape: tuple[int, ...], view: m.ModelView | None
 ) -> None:
     _, payload, frames = request_of(m.Tensor("image", "BYTES", shape), element(JPEG), view)
-    assert payload.tensors == [m.Tensor("image", "UINT8", (48, 64, 3), encoding="jpeg")]
+    assert payload.tensors == [m.Tensor("image", "UINT8", (48, 64, 3), len(JPEG), "jpeg")]
     assert bytes(frames[0]) == JPEG
 
 
@@ -213,7 +214,21 @@ def test_unary_call_takes_exactly_one_answer() -> None:
         assert caught.value.code is Code.UNSUPPORTED
 
 
-def test_answer_whose_frames_do_not_match_is_our_fault() -> None:
-    payload = wire.encode_payload(m.ResultPayload([m.Tensor("a", "FP32", (1,))]))
+@pytest.mark.parametrize(
+    ("inline", "data", "frames"),
+    [
+        (None, b"", []), (None, b"", [b"1234", b"5"]), (None, b"1234", []), (None, b"1234", [b"1234"]),
+        (4, b"", []), (4, b"123", []), (4, b"12345", []), (4, b"1234", [b"1234"]), (4, b"", [b"1234"]),
+    ],
+)  # fmt: skip
+def test_answer_whose_bytes_do_not_match_is_our_fault(inline: int | None, data: bytes, frames: list[bytes]) -> None:
+    payload = wire.encode_payload(m.ResultPayload([m.Tensor("a", "FP32", (1,), inline)]))
     with pytest.raises(InternalError):
-        v2.only_answer([Answer(m.Response(payload=payload), [])], "m")
+        v2.only_answer([Answer(m.Response(payload=payload, data=data), frames)], "m")
+
+
+def test_inline_outputs_and_those_in_frames_are_read_alike() -> None:
+    tensors = [m.Tensor("a", "INT8", (2,), 2), m.Tensor("b", "INT8", (3,)), m.Tensor("c", "INT8", (0,), 0)]
+    response = m.Response(payload=wire.encode_payload(m.ResultPayload(tensors)), data=b"12")
+    outputs = v2.only_answer([Answer(response, [b"345"])], "m").outputs
+    assert [(o.tensor.name, bytes(o.data)) for o in outputs] == [("a", b"12"), ("b", b"345"), ("c", b"")]

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from bridges.rest import v2_body
 from bridges.results import Output
 from inferoxy.errors import InferoxyError, InvalidRequest
-from inferoxy.messages import Tensor
+from inferoxy.messages import Served, Tensor
 
 FLOATS = np.arange(16, dtype="<f4")
 
@@ -26,47 +26,53 @@ def binary(name: str, array: np.ndarray, datatype: str = "FP32", **more: Any) ->
     return {"name": name, "shape": array.shape, "datatype": datatype, "parameters": size, **more}
 
 
-def parse(content: Any, *blobs: bytes) -> v2_body.InferBody:
-    return v2_body.parse(*body_of(content, *blobs))
+def read(headers: dict[bytes, bytes], body: memoryview) -> tuple[v2_body.InferBody, list[memoryview]]:
+    head, blob = v2_body.split(headers, body)
+    found = v2_body.parse(head)
+    return found, found.cut(blob)
+
+
+def parse(content: Any, *blobs: bytes) -> tuple[v2_body.InferBody, list[memoryview]]:
+    return read(*body_of(content, *blobs))
 
 
 def test_binary_tensor_is_a_slice_of_the_body_not_a_copy() -> None:
     headers, body = body_of({"inputs": [binary("a", FLOATS.reshape(1, 16))]}, FLOATS.tobytes())
-    found = v2_body.parse(headers, body)
+    found, frames = read(headers, body)
     assert found.inputs == [Tensor("a", "FP32", (1, 16))]
-    assert found.frames[0].obj is body.obj
-    assert bytes(found.frames[0]) == FLOATS.tobytes()
+    assert frames[0].obj is body.obj
+    assert bytes(frames[0]) == FLOATS.tobytes()
 
 
 def test_binary_and_json_inputs_may_be_mixed() -> None:
     json_input = {"name": "b", "shape": [2], "datatype": "INT32", "data": [1, 2]}
     other = np.arange(3, dtype=np.uint8)
     content = {"inputs": [binary("a", FLOATS), json_input, binary("c", other, "UINT8")]}
-    found = parse(content, FLOATS.tobytes(), other.tobytes())
-    assert [bytes(f) for f in found.frames] == [FLOATS.tobytes(), b"\1\0\0\0\2\0\0\0", b"\0\1\2"]
+    _, frames = parse(content, FLOATS.tobytes(), other.tobytes())
+    assert [bytes(f) for f in frames] == [FLOATS.tobytes(), b"\1\0\0\0\2\0\0\0", b"\0\1\2"]
 
 
 def test_without_the_header_the_whole_body_is_json() -> None:
     body = msgspec.json.encode({"id": "7", "inputs": [{"name": "a", "shape": [1], "datatype": "FP32", "data": [1]}]})
-    found = v2_body.parse({}, memoryview(body))
+    found, _ = read({}, memoryview(body))
     assert (found.id, found.binary_default) == ("7", False)
 
 
 def test_header_length_may_equal_the_body() -> None:
-    found = parse({"inputs": [{"name": "a", "shape": [1], "datatype": "FP32", "data": [1]}]})
-    assert bytes(found.frames[0]) == b"\0\0\x80\x3f"
+    _, frames = parse({"inputs": [{"name": "a", "shape": [1], "datatype": "FP32", "data": [1]}]})
+    assert bytes(frames[0]) == b"\0\0\x80\x3f"
 
 
 def test_nulls_and_unknown_fields_mean_nothing() -> None:
     item = {"name": "a", "shape": [1], "datatype": "BOOL", "data": [True], "parameters": None, "x": 1}
-    found = parse({"inputs": [item], "id": None, "parameters": None, "outputs": None, "more": {}})
+    found, _ = parse({"inputs": [item], "id": None, "parameters": None, "outputs": None, "more": {}})
     assert (found.id, found.parameters, found.outputs) == ("", {}, [])
 
 
 def test_outputs_say_their_form_and_the_rest_has_the_default() -> None:
     outputs = [{"name": "a", "parameters": {"binary_data": False}}, {"name": "b"}, {"name": "c", "parameters": None}]
     content = {"inputs": [binary("x", FLOATS)], "outputs": outputs, "parameters": {"binary_data_output": True}}
-    found = parse(content, FLOATS.tobytes())
+    found, _ = parse(content, FLOATS.tobytes())
     assert (found.outputs, found.binary, found.binary_default) == (["a", "b", "c"], {"a": False}, True)
 
 
@@ -116,29 +122,30 @@ def test_what_the_protocol_does_not_allow_is_refused(content: Any, blobs: list[b
 def test_lying_header_length_is_refused(length: bytes) -> None:
     _, body = body_of({"inputs": [binary("a", FLOATS)]}, FLOATS.tobytes())
     with pytest.raises(InvalidRequest, match="Inference-Header-Content-Length"):
-        v2_body.parse({v2_body.HEADER_LENGTH: length}, body)
+        v2_body.split({v2_body.HEADER_LENGTH: length}, body)
 
 
 def test_header_length_that_cuts_the_json_is_refused() -> None:
     _, body = body_of({"inputs": [binary("a", FLOATS)]}, FLOATS.tobytes())
     with pytest.raises(InvalidRequest, match="as JSON"):
-        v2_body.parse({v2_body.HEADER_LENGTH: b"20"}, body)
+        read({v2_body.HEADER_LENGTH: b"20"}, body)
 
 
 def test_invalid_utf8_is_refused() -> None:
     with pytest.raises(InvalidRequest):
-        v2_body.parse({}, memoryview(b'{"inputs":[{"name":"\xff","shape":[1],"datatype":"FP32","data":[1]}]}'))
+        v2_body.parse(memoryview(b'{"inputs":[{"name":"\xff","shape":[1],"datatype":"FP32","data":[1]}]}'))
 
 
 def test_deep_nesting_is_refused_not_fatal() -> None:
     with pytest.raises(InvalidRequest):
-        v2_body.parse({}, memoryview(b'{"inputs":[{"name":"a","shape":[1],"datatype":"FP32","data":' + b"[" * 200_000))
+        v2_body.parse(memoryview(b'{"inputs":[{"name":"a","shape":[1],"datatype":"FP32","data":' + b"[" * 200_000))
 
 
 def answer(body: v2_body.InferBody, *outputs: Output) -> tuple[dict[bytes, bytes], Any, bytes]:
-    found = v2_body.format_answer(body, "m", "3", outputs, {}, "rid", [(b"x-more", b"1")])
+    found = v2_body.format_answer(body, "m", "3", outputs, {}, "rid", Served(closed="full"))
     content = b"".join(found.parts)
     headers = dict(found.headers)
+    assert (headers[b"x-request-id"], headers[b"x-inferoxy-closed"]) == (b"rid", b"full")
     assert headers[b"content-length"] == b"%d" % len(content)
     length = int(headers.get(v2_body.HEADER_LENGTH, len(content)))
     return headers, msgspec.json.decode(content[:length]), content[length:]
@@ -151,7 +158,7 @@ OUT = [
 
 
 def test_json_answer_has_no_binary_header() -> None:
-    headers, content, rest = answer(parse({"id": "i", "inputs": [{**ONE, "data": [1]}]}), *OUT)
+    headers, content, rest = answer(parse({"id": "i", "inputs": [{**ONE, "data": [1]}]})[0], *OUT)
     assert headers[b"content-type"] == b"application/json"
     assert v2_body.HEADER_LENGTH not in headers
     assert rest == b""
@@ -167,7 +174,7 @@ def test_json_answer_has_no_binary_header() -> None:
 
 
 def test_binary_answer_has_the_blobs_in_the_order_of_outputs() -> None:
-    body = parse({"inputs": [{**ONE, "data": [1]}], "parameters": {"binary_data_output": True}})
+    body, _ = parse({"inputs": [{**ONE, "data": [1]}], "parameters": {"binary_data_output": True}})
     headers, content, rest = answer(body, *OUT)
     assert headers[b"content-type"] == b"application/octet-stream"
     assert [o["parameters"]["binary_data_size"] for o in content["outputs"]] == [8, 2]
@@ -177,7 +184,7 @@ def test_binary_answer_has_the_blobs_in_the_order_of_outputs() -> None:
 
 def test_an_outputs_own_wish_beats_the_default() -> None:
     outputs = [{"name": "p", "parameters": {"binary_data": False}}, {"name": "q"}]
-    body = parse({"inputs": [{**ONE, "data": [1]}], "outputs": outputs, "parameters": {"binary_data_output": True}})
+    body, _ = parse({"inputs": [{**ONE, "data": [1]}], "outputs": outputs, "parameters": {"binary_data_output": True}})
     _, content, rest = answer(body, *OUT)
     assert content["outputs"][0]["data"] == [1.5, 2.5]
     assert rest == b"\7\10"
@@ -186,7 +193,7 @@ def test_an_outputs_own_wish_beats_the_default() -> None:
 @given(head=st.binary(max_size=200), length=st.none() | st.binary(max_size=5))
 def test_arbitrary_bodies_raise_only_our_errors(head: bytes, length: bytes | None) -> None:
     try:
-        v2_body.parse({} if length is None else {v2_body.HEADER_LENGTH: length}, memoryview(head))
+        read({} if length is None else {v2_body.HEADER_LENGTH: length}, memoryview(head))
     except InferoxyError:
         pass
 

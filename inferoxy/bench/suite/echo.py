@@ -82,8 +82,8 @@ def worker(back: str) -> None:
         for client, header, *frames in _all(sock):
             if header[2] == _PING:
                 sock.send_multipart([client, _PONG], zmq.DONTWAIT)
-            else:  # the id is a uint32, as the load generator writes it
-                answer = b"\x97\x01\x02" + header[3:9] + _SUCCESS
+            else:  # behind array16, version and kind: the count of frames and the id, a uint32
+                answer = b"\x97\x01\x02" + header[5:11] + _SUCCESS
                 sock.send_multipart([client, answer, *frames], zmq.DONTWAIT)
     context.destroy(linger=0)
 

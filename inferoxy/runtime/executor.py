@@ -10,7 +10,7 @@ from itertools import groupby
 from time import monotonic
 from typing import Any
 
-from inferoxy.errors import DeadlineExceeded, InvalidRequest, ModelError
+from inferoxy.errors import DeadlineExceeded, InferoxyError, InvalidRequest, ModelError
 from inferoxy.kept import Kept
 from inferoxy.messages import EndSequence
 from inferoxy.runtime import stacking
@@ -18,7 +18,8 @@ from inferoxy.runtime.backend import Answer, Backend, EachBackend, Outcome, Sequ
 from inferoxy.runtime.buffers import Buffers
 from inferoxy.runtime.intake import Item, PreparedBatch
 from inferoxy.runtime.outgoing import InOrder
-from inferoxy.runtime.reply import MAX_FORMS, Forms, Reply, describe
+from inferoxy.runtime.reply import MAX_FORMS, Forms, Later, Reply, describe
+from inferoxy.runtime.sdk import Array
 from inferoxy.runtime.sequences import Sequences
 
 
@@ -43,14 +44,35 @@ class Executor:
         self._forms: Forms = Kept(MAX_FORMS)
         self._sequences = Sequences()
 
-    def run(self, batch: PreparedBatch) -> float:
-        """Run a batch and send its answers; returns the seconds of computing."""
+    def assemble(self, batch: PreparedBatch) -> None:
+        """Join a batch's inputs ahead of its turn; any thread, while the model computes another.
+
+        What cannot be joined is left to `run`, which finds out whose fault it is.
+        """
+        items = batch.items
+        if batch.needs_pool or not isinstance(self._backend, StackedBackend) or any(item.error for item in items):
+            return
+        if all(item.group == items[0].group for item in items):
+            try:
+                batch.inputs = self._join(self._backend, items)
+            except InferoxyError:
+                pass
+
+    def run(self, batch: PreparedBatch, later: Later | None = None) -> float:
+        """Run a batch and send its answers; returns the seconds of computing.
+
+        Args:
+            batch: Made ready by the intake.
+            later: Asked behind the computing to do in another thread what need not be done before the next batch; says
+                False when that has not come.
+        """
         batch.wait()
         send = self._in_order.open() if self._in_order else self._send_now
         reply = Reply(batch, self._signature, self._forms, self._pool, send)
         began = monotonic()
-        live = []
-        for item in batch.items:
+        is_ready = batch.inputs is not None and batch.deadline >= began
+        live = batch.items if is_ready else []
+        for item in () if is_ready else batch.items:
             if item.error is None and item.deadline < began:
                 item.error = DeadlineExceeded(
                     f"the request's time was over {began - item.deadline:.3f} s before its turn"
@@ -61,13 +83,14 @@ class Executor:
                 reply.fail(item, item.error)
         backend = self._backend
         if isinstance(backend, StackedBackend):
-            self._run_stacked(backend, live, reply)
+            self._run_stacked(backend, live, reply, batch.inputs if is_ready else None)
         elif isinstance(backend, EachBackend):
             self._run_each(backend, live, reply)
         elif isinstance(backend, SequenceBackend):
             self._run_steps(backend, live, reply)
         compute_s = monotonic() - began
-        reply.finish(compute_s)
+        batch.inputs = None
+        reply.finish(compute_s, later)
         return compute_s
 
     def end_sequence(self, message: EndSequence) -> None:
@@ -84,34 +107,40 @@ class Executor:
     def _send_now(self, frames: list[Any], is_last: bool) -> None:
         self._send(frames)
 
-    def _run_stacked(self, backend: StackedBackend, items: list[Item], reply: Reply) -> None:
-        if len(items) > 1 and any(item.group != items[0].group for item in items):
+    def _run_stacked(
+        self, backend: StackedBackend, items: list[Item], reply: Reply, inputs: dict[str, Array] | None
+    ) -> None:
+        if inputs is None and len(items) > 1 and any(item.group != items[0].group for item in items):
             for _, alike in groupby(items, lambda item: item.group):
                 self._run_alike(backend, list(alike), reply)
         elif items:
-            self._run_alike(backend, items, reply)
+            self._run_alike(backend, items, reply, inputs)
 
-    def _run_alike(self, backend: StackedBackend, items: list[Item], reply: Reply) -> None:
-        """Run requests that can be stacked."""
+    def _join(self, backend: StackedBackend, items: list[Item]) -> dict[str, Array]:
         rows = [item.rows for item in items]
+        return {
+            spec.name: stacking.join(
+                [item.chunks[index] for item in items],
+                spec.datatype,
+                rows,
+                items[0].group[index],
+                self._buffers.take,
+                backend.writable_inputs,
+            )
+            for index, spec in enumerate(self._signature.inputs)
+        }
+
+    def _run_alike(
+        self, backend: StackedBackend, items: list[Item], reply: Reply, inputs: dict[str, Array] | None = None
+    ) -> None:
+        """Run requests that can be stacked; `inputs` are theirs, if they were joined before."""
         try:
-            inputs = {
-                spec.name: stacking.join(
-                    [item.chunks[index] for item in items],
-                    spec.datatype,
-                    rows,
-                    items[0].group[index],
-                    self._buffers.take,
-                    backend.writable_inputs,
-                )
-                for index, spec in enumerate(self._signature.inputs)
-            }
-            outputs = backend.infer(inputs)
+            outputs = backend.infer(inputs or self._join(backend, items))
         except Exception as exc:
             self._after_failure(items, exc, reply, lambda alone: self._run_alike(backend, alone, reply))
             return
         try:
-            checked = stacking.check(outputs, self._signature.outputs, sum(rows))
+            checked = stacking.check(outputs, self._signature.outputs, sum(item.rows for item in items))
         except ModelError as exc:  # the model is wrong, not a request
             for item in items:
                 reply.fail(item, exc)

@@ -59,13 +59,15 @@ class Item:
 class PreparedBatch:
     """A batch whose requests are being made ready; they are when `wait` has returned."""
 
-    __slots__ = ("_futures", "arrived", "decode_s", "id", "items")
+    __slots__ = ("_futures", "arrived", "deadline", "decode_s", "id", "inputs", "items")
 
     def __init__(self, id: int, items: list[Item], arrived: float) -> None:
         self.id = id
         self.items = items
         self.arrived = arrived
+        self.deadline = min([item.deadline for item in items], default=inf)  # the first of its requests'
         self.decode_s = 0.0
+        self.inputs: dict[str, Array] | None = None  # of all items together, where they have been joined already
         self._futures: list[Future[float]] = []
 
     @property

@@ -7,7 +7,7 @@ Batches are made ready (intake.py) in the turn in which they arrive.
 import logging
 import os
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from math import ceil
 from time import monotonic
 from typing import Any
@@ -24,6 +24,7 @@ from inferoxy.runtime.session import Session
 LINGER_MS = 2_000  # what the last results may take to leave when the instance ends in order
 
 Work = PreparedBatch | m.EndSequence
+Outgoing = list[Any] | Callable[[], None]  # a message, or the making of some
 log = logging.getLogger("inferoxy.runtime")
 
 
@@ -44,7 +45,7 @@ class Link:
         self._intake = intake
         self._lifecycle = lifecycle
         self._wake = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
-        self._outbox: deque[list[Any]] = deque()
+        self._outbox: deque[Outgoing] = deque()
         self._poller = zmq.Poller()
         self._poller.register(self._socket, zmq.POLLIN)
         self._poller.register(self._wake, zmq.POLLIN)
@@ -88,9 +89,9 @@ class Link:
         if self._outbox or not sockets.send(self._socket, frames):
             self._outbox.append(frames)
 
-    def post(self, frames: list[Any]) -> None:
-        """Queue a message for the holder to send; any thread may."""
-        self._outbox.append(frames)
+    def post(self, item: Outgoing) -> None:
+        """Queue a message for the holder to send, or what he is to do; any thread may."""
+        self._outbox.append(item)
         self.wake()
 
     def wake(self) -> None:
@@ -128,6 +129,11 @@ class Link:
     def _flush(self) -> None:
         """Send what was posted. What cannot be sent now is tried again in the next turn."""
         while self._outbox:
-            if not sockets.send(self._socket, self._outbox[0]):
+            item = self._outbox[0]
+            if callable(item):
+                self._outbox.popleft()
+                item()
+            elif sockets.send(self._socket, item):
+                self._outbox.popleft()
+            else:
                 return
-            self._outbox.popleft()

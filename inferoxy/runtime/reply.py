@@ -2,12 +2,12 @@
 
 Invariant: every ticket of the batch gets exactly one final ResultItem, whatever happens to its answer on the way.
 Pictures are drawn and encoded in the pool; the message that closes the batch leaves when the last of them is done,
-while the model already computes the next batch.
+while the model already computes the next batch. So are answers described and encoded, if that has come by then.
 """
 
 import logging
 import threading
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from time import monotonic
 from typing import Any
@@ -22,9 +22,10 @@ from inferoxy.runtime.backend import PICTURE, Answer, Signature
 from inferoxy.runtime.forms import Form
 from inferoxy.runtime.intake import Item, PreparedBatch
 from inferoxy.runtime.sdk import Array
-from inferoxy.runtime.stacking import split
+from inferoxy.runtime.stacking import Snapshot
 
 Frame = Any
+Later = Callable[[Callable[[], None]], bool]
 Forms = Kept[tuple[Any, ...], Form]
 MAX_FORMS = 1_024
 MAX_ERROR_CHARS = 4096
@@ -61,6 +62,7 @@ class Reply:
         self._send = send
         self._items: list[ResultItem] = []
         self._frames: list[Frame] = []
+        self._rows: list[tuple[Sequence[Item], dict[str, Snapshot]]] = []
         self._later: list[tuple[Item, Sequence[Answer]]] = []
         self._lock = threading.Lock()
 
@@ -70,24 +72,19 @@ class Reply:
         self._items.append(ResultItem(item.ticket, code=code, error=message))
 
     def rows(self, items: Sequence[Item], outputs: dict[str, Array]) -> None:
-        """Each request's rows of a stacked result. Hot path: answers of one form are described once."""
-        rows = [item.rows for item in items]
-        parts = {name: split(array, rows, self._signature.fresh_outputs) for name, array in outputs.items()}
-        shapes = tuple([array.shape[1:] for array in outputs.values()])
-        at = 0
-        for index, item in enumerate(items):
-            wanted = item.payload.outputs or outputs
-            if item.payload.form == "prediction":
+        """Each request's rows of a stacked result.
+
+        Their bytes are taken now; what is said of them can wait until the model computes again (`finish`).
+        """
+        if any(item.payload.form == "prediction" for item in items):
+            at = 0
+            for item in items:
+                wanted = item.payload.outputs or outputs
                 self.answers(item, [Answer({name: outputs[name][at : at + item.rows] for name in wanted})])
-            else:
-                mine = [parts[name][index] for name in wanted]
-                key = (item.rows, shapes, *wanted, *map(len, mine))
-                form = self._forms.get(key)
-                if form is None:
-                    tensors = self._stacked_tensors(item.rows, wanted, outputs)
-                    form = self._forms.keep(key, Form(tensors, list(map(len, mine))))
-                self._items.append(form.item(item.ticket, mine, self._frames, item.writer))
-            at += item.rows
+                at += item.rows
+            return
+        fresh = self._signature.fresh_outputs
+        self._rows.append((items, {name: Snapshot(array, fresh) for name, array in outputs.items()}))
 
     def answers(self, item: Item, answers: Sequence[Answer]) -> None:
         """The request's answers, in order. Those with a picture are finished in the pool."""
@@ -102,14 +99,20 @@ class Reply:
 
     def flush(self) -> None:
         """Send what is there; the batch goes on."""
-        if self._items:
+        if self._items or self._rows:
             self._send_result(done=False, compute_us=0)
 
-    def finish(self, compute_s: float) -> None:
-        """Close the batch: send everything, once the pictures are done."""
+    def finish(self, compute_s: float, later: Later | None = None) -> None:
+        """Close the batch: send everything, once the pictures are done.
+
+        Args:
+            compute_s: What the batch took.
+            later: Takes what is left to do into another thread, or says False.
+        """
         compute_us = int(compute_s * 1e6)
         if not self._later:
-            self._send_result(True, compute_us)
+            if later is None or not later(lambda: self._send_result(True, compute_us)):
+                self._send_result(True, compute_us)
             return
         left = len(self._later)
 
@@ -125,6 +128,24 @@ class Reply:
 
         for item, answers in self._later:
             self._pool.submit(draw, item, answers)
+
+    def _describe_rows(self) -> None:
+        """Hot path: answers of one form are described once."""
+        for items, outputs in self._rows:
+            rows = [item.rows for item in items]
+            parts = {name: output.split(rows) for name, output in outputs.items()}
+            shapes = tuple([(name, output.shape) for name, output in outputs.items()])
+            for index, item in enumerate(items):
+                wanted = item.payload.outputs or outputs
+                mine = [parts[name][index] for name in wanted]
+                key = (item.rows, shapes, *wanted, *map(len, mine))
+                form = self._forms.get(key)
+                if form is None:
+                    datatypes = self._signature.output_datatypes
+                    tensors = [Tensor(name, datatypes[name], (item.rows, *outputs[name].shape)) for name in wanted]
+                    form = self._forms.keep(key, Form(tensors, list(map(len, mine))))
+                self._items.append(form.item(item.ticket, mine, self._frames, item.writer))
+        self._rows.clear()
 
     def _encode(self, item: Item, answers: Sequence[Answer]) -> tuple[list[ResultItem], list[Frame]]:
         """Never raises: what goes wrong here becomes the request's error."""
@@ -163,16 +184,13 @@ class Reply:
         form = Form(tensors, list(map(len, parts)), prediction, answer.parameters)
         return form.item(item.ticket, parts, frames, item.writer, final=answer.final)
 
-    def _stacked_tensors(self, rows: int, wanted: Iterable[str], outputs: dict[str, Array]) -> list[Tensor]:
-        return [
-            Tensor(name, self._signature.output_datatypes[name], (rows, *outputs[name].shape[1:])) for name in wanted
-        ]
-
     def _append(self, items: list[ResultItem], frames: list[Frame]) -> None:
         self._items += items
         self._frames += frames
 
     def _send_result(self, done: bool, compute_us: int) -> None:
+        if self._rows:
+            self._describe_rows()
         decode_us = int(self._batch.decode_s * 1e6)
         result = Result(batch=self._batch.id, items=self._items, done=done, compute_us=compute_us, decode_us=decode_us)
         frames, self._items, self._frames = self._frames, [], []

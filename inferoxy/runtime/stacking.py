@@ -2,10 +2,11 @@
 
 Pure. A batch is assembled once: the bytes of every request are copied straight to their place in the input array.
 Hot path: per request nothing is done but copying its bytes.
-Invariant: the parts that `split` cuts are, in order and number of rows, the requests that `join` put together.
+Invariant: the parts that `Snapshot.split` cuts are, in order and number of rows, the requests that `join` put together.
 """
 
 from collections.abc import Callable, Sequence
+from itertools import chain
 from math import prod
 from typing import Any
 
@@ -55,32 +56,52 @@ def join(
     return memory.view(dtype).reshape(whole)
 
 
-def split(array: Array, rows: Sequence[int], fresh: bool) -> list[bytes | memoryview]:
-    """The bytes of each request's rows of one output, in order.
+class Snapshot:
+    """One output of a batch as it was when the model gave it.
 
     Args:
-        array: One output [sum(rows), ...], little-endian.
-        rows: Length of each request's batch axis.
+        array: [sum(rows), ...], little-endian.
         fresh: Nobody will change the array, so parts of a large one may be views of it.
+
+    Attributes:
+        shape: Dimensions behind the batch axis.
     """
-    at = 0
-    parts: list[bytes | memoryview] = []
-    if array.dtype.kind in "OSU":
+
+    __slots__ = ("_length", "_whole", "shape")
+
+    def __init__(self, array: Array, fresh: bool) -> None:
+        self.shape = array.shape[1:]
+        self._length = len(array)
+        self._whole: bytes | memoryview | list[Any]
+        if array.dtype.kind in "OSU":
+            self._whole = [row.ravel().tolist() for row in array]
+        elif not fresh or array.nbytes < SMALL_BYTES:
+            self._whole = array.tobytes()  # slices of bytes are what ZeroMQ's binding sends fastest
+        else:
+            self._whole = memoryview(tensor_rules.to_bytes(array))
+
+    def split(self, rows: Sequence[int]) -> list[bytes | memoryview]:
+        """The bytes of each request's rows, in order.
+
+        Args:
+            rows: Length of each request's batch axis.
+        """
+        at = 0
+        parts: list[bytes | memoryview] = []
+        whole = self._whole
+        if isinstance(whole, list):
+            for count in rows:
+                parts.append(tensor_rules.encode_strings(chain.from_iterable(whole[at : at + count])))
+                at += count
+            return parts
+        if len(rows) == 1:
+            return [whole]
+        row_bytes = len(whole) // self._length
         for count in rows:
-            parts.append(tensor_rules.encode_strings(array[at : at + count].ravel().tolist()))
-            at += count
+            end = at + count * row_bytes
+            parts.append(whole[at:end])
+            at = end
         return parts
-    is_small = not fresh or array.nbytes < SMALL_BYTES
-    # Slices of bytes are what ZeroMQ's binding sends fastest.
-    whole = array.tobytes() if is_small else memoryview(tensor_rules.to_bytes(array))
-    if len(rows) == 1:
-        return [whole]
-    row_bytes = len(whole) // len(array)
-    for count in rows:
-        end = at + count * row_bytes
-        parts.append(whole[at:end])
-        at = end
-    return parts
 
 
 def check(outputs: Any, specs: Sequence[TensorSpec], rows: int) -> dict[str, Array]:

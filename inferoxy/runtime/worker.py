@@ -13,6 +13,7 @@ import logging
 import os
 import threading
 from collections import deque
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -24,15 +25,15 @@ from inferoxy.lifecycle import Lifecycle, forget_start
 from inferoxy.runtime.backend import Backend, SequenceBackend, StackedBackend
 from inferoxy.runtime.cores import cores
 from inferoxy.runtime.executor import Executor
-from inferoxy.runtime.intake import Intake
+from inferoxy.runtime.intake import Intake, PreparedBatch
 from inferoxy.runtime.link import Link, Work
 
 SLOW_S = 0.000_5  # smoothed seconds of computing from which the keeper takes the link
 QUICK_S = 0.000_25  # and below which the main thread wants it back
 SMOOTHING = 0.2
 WATCH_S = 0.25  # how often the keeper looks whether a model believed to be quick still computes
-FINISH_S = 10.0  # what the last batches may take once the session has ended
 FAILED = 70  # exit code after a bug
+FINISH_S = 10.0  # what the last batches may take once the session has ended
 
 log = logging.getLogger("inferoxy.runtime")
 
@@ -132,11 +133,18 @@ class Worker:
             self._lock.release()
             if not self._lent:
                 self._kicks.put(True)
-        compute_s = self._executor.run(work)
+        compute_s = self._executor.run(work, self._later)
         self._compute_s += SMOOTHING * (compute_s + work.decode_s - self._compute_s)
         if self._lent:
             self._lent = False
             self._holds = self._lock.acquire(blocking=False)
+
+    def _later(self, finish: Callable[[], None]) -> bool:
+        """Let the keeper finish a batch's answers, if the next batch is waiting."""
+        if self._lent or self._inbox.empty():
+            return False
+        self._link.post(finish)
+        return True
 
     def _send(self, frames: list[Any]) -> None:
         """Send a RESULT: directly if no other thread has the link, else through the one that has."""
@@ -166,6 +174,8 @@ class Worker:
         """Drive the link until the main thread wants it back or the session ends."""
         while not self._link.has_ended:
             for work in self._link.turn():
+                if isinstance(work, PreparedBatch):
+                    self._executor.assemble(work)
                 self._inbox.put(work)
             if self._wanted:
                 self._lock.release()  # free until it is taken: should the main thread be busy, it comes back here

@@ -1,16 +1,17 @@
-"""What ZeroMQ allows in Python: a bare echo over two hops, broker and worker in processes of their own.
+"""What ZeroMQ allows in Python: a bare echo, every part in a process of its own.
 
-    client DEALER -> ROUTER, broker, ROUTER -> DEALER, worker -> and back
+    two hops     client DEALER -> ROUTER, broker, ROUTER -> DEALER, worker -> and back
+    three hops   client DEALER -> ROUTER, bridge, DEALER -> ROUTER, broker, ROUTER -> DEALER, worker -> and back
 
-The worker answers as the wire protocol says success, so that the same load generator asks it as asks the bridge; that
-is three slices of bytes, and nothing is decoded. One message for each request and answer, as ZeroMQ is mostly used.
-Both processes end at the end of their standard input.
+The second is the path that a request takes through us. The worker answers as the wire protocol says success, so that
+the same load generator asks it as asks the bridge; that is three slices of bytes, and nothing is decoded. One message
+for each request and answer, as ZeroMQ is mostly used. All processes end at the end of their standard input.
 """
 
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -25,66 +26,82 @@ _SUCCESS = b"\xa0\xa0\xc3"  # code "", error "", final true
 
 
 @contextmanager
-def running(folder: Path) -> Iterator[str]:
+def running(folder: Path, *, hops: int = 2) -> Iterator[str]:
     """The endpoint of an echo, while the context lasts.
 
     Args:
-        folder: For the socket between broker and worker.
+        folder: For the sockets between its parts.
+        hops: 2 or 3.
     """
-    back = f"ipc://{folder}/echo.sock"
-    broker = _start("broker", back)
-    worker = _start("worker", back)
-    try:
-        yield broker.stdout.readline().decode().strip() if broker.stdout else ""
-    finally:
-        for process in (broker, worker):
-            if process.stdin:
-                process.stdin.close()
-            process.wait()
-            if process.stdout:
-                process.stdout.close()
+    back, front = (f"ipc://{folder}/echo-{hops}-{name}.sock" for name in ("back", "front"))
+    any_port = "tcp://127.0.0.1:0"
+    with ExitStack() as parts:
+        told = parts.enter_context(_part("broker", front if hops == 3 else any_port, back))
+        parts.enter_context(_part("worker", back))
+        yield parts.enter_context(_part("bridge", any_port, front)) if hops == 3 else told
 
 
-def _start(role: str, back: str) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-m", "inferoxy.bench.suite.echo", role, back]
-    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+@contextmanager
+def _part(role: str, *endpoints: str) -> Iterator[str]:
+    """What the process prints first, while the context lasts."""
+    command = [sys.executable, "-m", "inferoxy.bench.suite.echo", role, *endpoints]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        yield process.stdout.readline().strip() if process.stdout else ""
+        process.communicate()
 
 
-def broker(back: str) -> None:
-    """Pass messages to and fro."""
+def broker(front: str, back: str) -> None:
+    """Pass messages between clients, or a bridge, and the worker."""
     context = sockets.context()
-    clients = sockets.router(context, "tcp://127.0.0.1:0")
-    worker = sockets.router(context, back)
+    clients, behind = sockets.router(context, front), sockets.router(context, back)
+    _pass(clients, behind, [_WORKER], 1)
+    context.destroy(linger=0)
+
+
+def bridge(front: str, back: str) -> None:
+    """Pass messages between clients and the broker."""
+    context = sockets.context()
+    clients, behind = sockets.router(context, front), sockets.dealer(context, back)
+    _pass(clients, behind, [], 0)
+    context.destroy(linger=0)
+
+
+def _pass(clients: "zmq.Socket[bytes]", behind: "zmq.Socket[bytes]", added: list[bytes], taken: int) -> None:
+    """Add so many frames on the way there, take them off on the way back."""
     print(sockets.bound_endpoint(clients), flush=True)
-    poller = _poller(clients, worker)
+    poller = _poller(clients, behind)
     while True:
         ready = dict(poller.poll())
         if sys.stdin.fileno() in ready:
-            break
+            return
         if clients in ready:
             for parts in _all(clients):
-                worker.send_multipart([_WORKER, *parts], zmq.DONTWAIT)
-        if worker in ready:
-            for parts in _all(worker):
-                clients.send_multipart(parts[1:], zmq.DONTWAIT)
-    context.destroy(linger=0)
+                behind.send_multipart([*added, *parts], zmq.DONTWAIT)
+        if behind in ready:
+            for parts in _all(behind):
+                clients.send_multipart(parts[taken:], zmq.DONTWAIT)
 
 
 def worker(back: str) -> None:
     """Answer."""
     context = sockets.context()
     sock = sockets.dealer(context, back, _WORKER)
+    print(back, flush=True)
     poller = _poller(sock)
     while True:
         ready = dict(poller.poll())
         if sys.stdin.fileno() in ready:
             break
-        for client, header, *frames in _all(sock):
+        for parts in _all(sock):
+            at = 0
+            while not parts[at][0]:  # the names that ROUTERs give begin with a zero byte, headers never do
+                at += 1
+            way, header, frames = parts[:at], parts[at], parts[at + 1 :]
             if header[2] == _PING:
-                sock.send_multipart([client, _PONG], zmq.DONTWAIT)
+                sock.send_multipart([*way, _PONG], zmq.DONTWAIT)
             else:  # behind array16, version and kind: the count of frames and the id, a uint32
                 answer = b"\x97\x01\x02" + header[5:11] + _SUCCESS
-                sock.send_multipart([client, answer, *frames], zmq.DONTWAIT)
+                sock.send_multipart([*way, answer, *frames], zmq.DONTWAIT)
     context.destroy(linger=0)
 
 
@@ -106,4 +123,8 @@ def _all(sock: "zmq.Socket[bytes]") -> Iterator[list[Any]]:
 
 
 if __name__ == "__main__":
-    {"broker": broker, "worker": worker}[sys.argv[1]](sys.argv[2])
+    role, *endpoints = sys.argv[1:]
+    if role == "worker":
+        worker(*endpoints)
+    else:
+        (broker if role == "broker" else bridge)(*endpoints)

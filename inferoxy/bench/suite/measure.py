@@ -1,10 +1,13 @@
 """Measure a probe once, on a stack of its own that stays up for all rounds of its workload."""
 
+import json
 import tempfile
 import time
+import urllib.request
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 from inferoxy.bench import runner, traffic
 from inferoxy.bench.plan import Plan, expected_values, parse_tensor, synthesize
@@ -33,13 +36,17 @@ COMPONENTS = {
 class Site:
     """A workload's stack and ceilings, running. `pid` is the stack's supervisor's."""
 
-    def __init__(self, workload: Workload, folder: Path, stack: ChildStack, echo_url: str, c_url: str) -> None:
+    def __init__(
+        self, workload: Workload, folder: Path, stack: ChildStack, echo_url: str, longer_url: str, c_url: str
+    ) -> None:
         self.workload = workload
         self.pid = stack.pid
         self._folder = folder
         self._rest = stack.addresses["rest"]
         self._zmq = stack.addresses["zmq"]
+        self._admin = stack.addresses["admin"]
         self._echo_url = echo_url
+        self._longer_url = longer_url
         self._c_url = c_url
 
     def is_missing(self, probe: Probe) -> bool:
@@ -78,7 +85,7 @@ class Site:
         workload = self.workload
         urls = {
             "rest": {"stack": self._rest, "ceiling": self._c_url},
-            "zmq": {"stack": self._zmq, "ceiling": self._echo_url},
+            "zmq": {"stack": self._zmq, "ceiling": self._echo_url, "longer": self._longer_url},
         }
         return Plan(
             url=urls[probe.kind][probe.target],
@@ -109,6 +116,12 @@ class Site:
             wrong = f"no object found in {PICTURE}"
         if wrong:
             raise InferoxyError(f"{self.workload.name}: {wrong}")
+
+    def status(self) -> dict[str, Any]:
+        """What the stack says of itself."""
+        with urllib.request.urlopen(f"{self._admin}/status", timeout=10.0) as answer:
+            found: dict[str, Any] = json.load(answer)
+        return found
 
     def pids(self) -> dict[str, int]:
         """The processes of the stack, by component."""
@@ -160,11 +173,14 @@ def site(workload: Workload) -> Iterator[Site]:
         stack = running.enter_context(ChildStack(flags, folder / "stack.log"))
         stack.wait_ready(lambda: None)
         kinds = {probe.kind for probe in workload.probes if probe.target == "ceiling"}
-        echo_url = running.enter_context(echo.running(folder)) if "zmq" in kinds else ""
+        echo_url = longer_url = ""
+        if "zmq" in kinds:
+            echo_url = running.enter_context(echo.running(folder))
+            longer_url = running.enter_context(echo.running(folder, hops=3))
         c_url = ""
         if "rest" in kinds and ceiling.compiler():
             c_url = running.enter_context(ceiling.running(folder, workload.answer_bytes))
-        made = Site(workload, folder, stack, echo_url, c_url)
+        made = Site(workload, folder, stack, echo_url, longer_url, c_url)
         try:
             made.verify()
             yield made

@@ -10,7 +10,7 @@ BATCH = 32
 IDEAL_SLEEPER = BATCH / (0.005 + 0.0002 * BATCH)  # items/s of models/sleeper when every batch is full
 
 Kind = Literal["rest", "zmq", "plain"]
-Target = Literal["stack", "ceiling"]
+Target = Literal["stack", "ceiling", "longer"]
 Figure = Literal["rate_ratio", "p50_ratio", "p50_ms", "p50_added_ms", "of_ideal"]
 
 
@@ -21,7 +21,7 @@ class Probe(NamedTuple):
         key: Its name in results.
         title: What it is, for people.
         kind: rest and zmq: load of `size` connections or window; plain: the loop over batches of `size` pictures.
-        target: The stack, or the ceiling of that kind: the C server, the echo.
+        target: The stack, or the ceiling of that kind: the C server, the echo (of three hops: "longer").
         exact: Its latency is what counts: measured by our own generator, never wrk.
         joined: ZeroMQ: requests that are due together travel in one message.
     """
@@ -80,6 +80,7 @@ W1 = Workload(
         Probe("c_c64", "C server, 64 connections", "rest", "ceiling", 64),
         Probe("zmq_c1", "ZeroMQ, one at a time", "zmq", "stack", 1, exact=True),
         Probe("echo_c1", "two-hop echo, one at a time", "zmq", "ceiling", 1, exact=True),
+        Probe("echo3_c1", "three-hop echo, one at a time", "zmq", "longer", 1, exact=True),
         Probe("rest_c1", "REST, one at a time", "rest", "stack", 1, exact=True),
         Probe("zmq_w64_joined", "ZeroMQ, window 64, joined", "zmq", "stack", 64, joined=True),
     ),

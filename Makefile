@@ -14,7 +14,7 @@ PACKAGES := inferoxy bridges batch_manager task_manager model_manager
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run demo test check engine protos bench bench-check clean distclean
+.PHONY: help run demo test check engine protos bench bench-check bench-crowd bench-soak clean distclean
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r name text; do \
@@ -51,6 +51,12 @@ bench: $(VENV)/run.stamp  ## Measure beside the ceilings, about 10 min; FLAGS=--
 
 bench-check: $(VENV)/run.stamp  ## The same in 4 min; fails when something falls short of what must hold
 	@$(BIN)/python -m inferoxy.bench.suite --quick $(FLAGS)
+
+bench-crowd: $(VENV)/run.stamp  ## What 1,000 models, 64 instances and 10,000 open requests cost the batch manager, 1 min
+	@$(BIN)/python -m inferoxy.bench.suite.crowd $(FLAGS)
+
+bench-soak: $(VENV)/run.stamp  ## Ten minutes of large pictures: nothing grows, nothing is lost
+	@$(BIN)/python -m inferoxy.bench.suite.soak $(FLAGS)
 
 clean:  ## Remove caches and build outputs
 	rm -rf build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis .import_linter_cache *.egg-info

@@ -177,6 +177,7 @@ class Arena:
         segments = self._segments.values()
         return {
             "bytes": self.bytes,
+            "limit_bytes": self.limit_bytes,
             "used_bytes": sum(s.used * s.key[1] for s in segments),
             "used_slots": sum(s.used for s in segments),
             "segments": len(segments),

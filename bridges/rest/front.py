@@ -28,6 +28,7 @@ from inferoxy.config import LimitSettings
 from inferoxy.errors import InferoxyError, InternalError
 
 INBOX_BYTES = 65_536  # what is read at once; a header must fit
+HEADER_BYTES = 4_096  # the same behind a large body: what of the next one comes with its header would be copied
 
 # What is read is looked at before anything else is read, so all connections of a loop share one inbox.
 _INBOX = bytearray(INBOX_BYTES)
@@ -53,6 +54,7 @@ class FrontProtocol(asyncio.BufferedProtocol):
         self.expires_at = NEVER
         self._shared = shared
         self._loop = asyncio.get_running_loop()
+        self._inbox_bytes = INBOX_BYTES
         self._rest = b""  # read, but not looked at to the end
         self._owes_header = True
         self._head: Head | None = None  # of the request whose body is being received, or that is under way
@@ -84,7 +86,8 @@ class FrontProtocol(asyncio.BufferedProtocol):
         rest = len(self._rest)
         if rest:
             _INBOX[:rest] = self._rest
-        return _VIEW[rest:]
+            return _VIEW[rest:]
+        return _VIEW[: self._inbox_bytes]
 
     def buffer_updated(self, nbytes: int) -> None:
         if self._body is not None:
@@ -144,11 +147,13 @@ class FrontProtocol(asyncio.BufferedProtocol):
         self._owes_header = False
         stop = end + head.length
         if stop <= filled:
+            self._inbox_bytes = INBOX_BYTES
             body = memoryview(bytes(_VIEW[end:stop]))
             self._rest = bytes(_VIEW[stop:filled])
             self._run(body)
             return
         self._rest = b""
+        self._inbox_bytes = HEADER_BYTES if head.length > INBOX_BYTES else INBOX_BYTES
         self._body = self._place_for(head)
         self._body_filled = filled - end
         self._body[: self._body_filled] = _VIEW[end:filled]

@@ -14,6 +14,7 @@ import httptools
 from bridges.rest.exchange import Exchange
 from bridges.rest.handlers import Handlers, HeaderMap
 from bridges.rest.v2_body import HEADER_LENGTH
+from inferoxy.kept import Kept
 
 BEGIN, END = b"POST ", b"\r\n\r\n"
 MAX_KEPT = 1_024  # headers
@@ -51,7 +52,7 @@ class HeadReader:
     def __init__(self, handlers: Handlers, limit_bytes: int) -> None:
         self._handlers = handlers
         self._limit_bytes = limit_bytes
-        self._kept: dict[bytes, Head | None] = {}
+        self._kept: Kept[bytes, Head | None] = Kept(MAX_KEPT)
 
     def read(self, block: bytes) -> Head | None:
         """The meaning of a header block, its empty line included; None when the hot path does not take it."""
@@ -59,11 +60,7 @@ class HeadReader:
             return self._kept[block]
         except KeyError:
             head = self._parse(block)
-            if len(block) <= MAX_KEPT_BYTES:
-                if len(self._kept) >= MAX_KEPT:
-                    self._kept.clear()
-                self._kept[block] = head
-            return head
+            return self._kept.keep(block, head) if len(block) <= MAX_KEPT_BYTES else head
 
     def _parse(self, block: bytes) -> Head | None:
         found = _Found()

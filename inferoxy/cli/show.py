@@ -73,7 +73,8 @@ def status(admin: AdminAddress = None, as_json: AsJson = False) -> None:
         _models_table(found["models"], _loads(found)),
         _instances_table(instances),
     ]
-    _print_tables(tables)
+    arenas = _arenas(found)
+    _print_tables([*tables, _arenas_table(arenas)] if arenas else tables)
     _warn_of_file(found)
 
 
@@ -136,6 +137,21 @@ def _instances_table(instances: list[Row]) -> Any:
             _duration(row.get("age_s", 0.0)),
             row.get("error", ""),
         )
+    return table
+
+
+def _arenas(found: Row) -> dict[str, Row]:
+    """Each bridge's shared memory for large tensors."""
+    bridges: dict[str, Row] = found["components"].get("batch_manager", {}).get("bridges", {})
+    return {name: said["arena"] for name, said in bridges.items() if said.get("arena")}
+
+
+def _arenas_table(arenas: dict[str, Row]) -> Any:
+    columns = ("bridge", "MiB in use", "MiB taken", "MiB at most", "slots in use", "segments", "found full")
+    table = _table("shared memory", *columns)
+    for name, said in sorted(arenas.items()):
+        sizes = [f"{said[key] / 2**20:.1f}" for key in ("used_bytes", "bytes", "limit_bytes")]
+        _add(table, name, *sizes, said["used_slots"], said["segments"], said["refused"])
     return table
 
 

@@ -10,6 +10,7 @@ from typing import Any, NamedTuple
 
 from inferoxy import tensors as tensor_rules
 from inferoxy.errors import InvalidRequest
+from inferoxy.kept import Kept
 from inferoxy.messages import Tensor, TensorSpec
 from inferoxy.runtime.backend import Signature
 
@@ -52,7 +53,7 @@ class Inputs:
         self._any_picture_name = signature.any_picture_name
         self._stacked = stacked
         self._batch_size = batch_size
-        self._layouts: dict[tuple[Any, ...], Layout] = {}
+        self._layouts: Kept[tuple[Any, ...], Layout] = Kept(MAX_LAYOUTS)
 
     def find(self, tensors: Sequence[Tensor]) -> Layout:
         """How to read a request with these tensors.
@@ -62,12 +63,7 @@ class Inputs:
         """
         key = tuple([(t.name, t.datatype, t.shape, t.encoding) for t in tensors])  # not how they travel
         layout = self._layouts.get(key)
-        if layout is None:
-            layout = self._read(tensors)
-            if len(self._layouts) >= MAX_LAYOUTS:
-                self._layouts.clear()
-            self._layouts[key] = layout
-        return layout
+        return layout if layout is not None else self._layouts.keep(key, self._read(tensors))
 
     def _read(self, found: Sequence[Tensor]) -> Layout:
         named = [self._named(tensor, len(found)) for tensor in found]

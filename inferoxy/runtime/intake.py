@@ -5,8 +5,9 @@ is validated by itself, and pictures are given to the pool. What came with one r
 Hot path: a request of raw tensors costs one look-up and one length comparison per tensor; do not add work per request.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Executor, Future
+from functools import partial
 from math import inf
 from time import monotonic
 from typing import Any, cast
@@ -59,7 +60,7 @@ class Item:
 class PreparedBatch:
     """A batch whose requests are being made ready; they are when `wait` has returned."""
 
-    __slots__ = ("_futures", "arrived", "deadline", "decode_s", "id", "inputs", "items")
+    __slots__ = ("_futures", "_own", "arrived", "deadline", "decode_s", "id", "inputs", "items")
 
     def __init__(self, id: int, items: list[Item], arrived: float) -> None:
         self.id = id
@@ -69,18 +70,26 @@ class PreparedBatch:
         self.decode_s = 0.0
         self.inputs: dict[str, Array] | None = None  # of all items together, where they have been joined already
         self._futures: list[Future[float]] = []
+        self._own: Callable[[], float] | None = None
 
     @property
     def needs_pool(self) -> bool:
-        """Whether pool threads have work to do for it."""
-        return bool(self._futures)
+        """Whether there is work to do before it can be run."""
+        return self._own is not None or bool(self._futures)
 
     def expect(self, future: "Future[float]") -> None:
         """Let `wait` wait for this as well."""
         self._futures.append(future)
 
+    def leave(self, work: Callable[[], float]) -> None:
+        """Let `wait` do this itself."""
+        self._own = work
+
     def wait(self) -> None:
-        """Block until every request is ready or has an error."""
+        """Return when every request is ready or has an error."""
+        if self._own is not None:
+            self.decode_s = self._own() - self.arrived
+            self._own = None
         if self._futures:
             self.decode_s = max([future.result() for future in self._futures]) - self.arrived
             self._futures = []
@@ -94,9 +103,19 @@ class Intake:
         batch_size: The most items of a batch.
         pool: Where pictures are decoded.
         arena: Shared memory that tensors may lie in; None: the instance sees none.
+        is_idle: Whether the computing thread has nothing to do: then it prepares a single picture itself, because
+            waking a thread of the pool would take longer than it saves.
     """
 
-    def __init__(self, backend: Backend, batch_size: int, pool: Executor, arena: ArenaView | None = None) -> None:
+    def __init__(
+        self,
+        backend: Backend,
+        batch_size: int,
+        pool: Executor,
+        arena: ArenaView | None = None,
+        is_idle: Callable[[], bool] = lambda: False,
+    ) -> None:
+        self._is_idle = is_idle
         self._arena = arena
         self._stacked = isinstance(backend, StackedBackend)
         self._each = backend if isinstance(backend, EachBackend) else None
@@ -205,11 +224,17 @@ class Intake:
         busy = [item for item in prepared.items if item.error is None and (self._prepares or item.layout.encoded)]
         if busy:
             shared = self._each.begin(len(busy)) if self._each else None
+            if len(busy) == 1 and self._is_idle():
+                prepared.leave(partial(self._work, busy[0], shared, 0))
+                return
             for row, item in enumerate(busy):
                 prepared.expect(self._pool.submit(self._work, item, shared, row))
 
     def _work(self, item: Item, shared: Any, row: int) -> float:
-        """In a pool thread: decode a request's pictures and let the backend prepare it; returns when it was done."""
+        """Decode a request's pictures and let the backend prepare it; returns when it was done.
+
+        Runs in a thread of the pool, or in the computing one.
+        """
         try:
             if item.layout.encoded:
                 self._decode(item)

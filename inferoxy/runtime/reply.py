@@ -181,8 +181,17 @@ class Reply:
 
             tensors.append(Tensor(PICTURE, "UINT8", image.shape, encoding=wish.picture))
             parts.append(encode_picture(image, wish.picture))
-        form = Form(tensors, list(map(len, parts)), prediction, answer.parameters)
+        form = self._form(tensors, list(map(len, parts)), prediction, answer.parameters)
         return form.item(item.ticket, parts, frames, item.writer, final=answer.final)
+
+    def _form(
+        self, tensors: list[Tensor], sizes: list[int], prediction: Any, parameters: dict[str, Any] | None
+    ) -> Form:
+        if prediction is not None or parameters or any(tensor.encoding for tensor in tensors):
+            return Form(tensors, sizes, prediction, parameters)  # hardly ever the same again
+        key = (*[(tensor.name, tensor.shape) for tensor in tensors], *sizes)
+        form = self._forms.get(key)
+        return form if form is not None else self._forms.keep(key, Form(tensors, sizes))
 
     def _append(self, items: list[ResultItem], frames: list[Frame]) -> None:
         self._items += items

@@ -74,12 +74,13 @@ class Worker:
     def __init__(self, config: m.InstanceConfig, backend: Backend, lifecycle: Lifecycle) -> None:
         self._pool = ThreadPoolExecutor(config.threads or max(2, cores()), "pool")
         arena = ArenaView(Path(config.arena)) if config.arena else None
-        intake = Intake(backend, backend.signature.batch_size, self._pool, arena)
+        intake = Intake(backend, backend.signature.batch_size, self._pool, arena, self._is_idle)
         self._link = Link(config.backend, hello_for(config, backend), intake, lifecycle)
         self._executor = Executor(backend, config.stateless, self._pool, self._send)
         self._main = threading.get_ident()
         self._lock = threading.Lock()
         self._holds = False  # the main thread has the lock
+        self._waits = False  # the main thread waits for work from the keeper
         self._lent = False  # the main thread computes, and wants the lock back when it has done so
         self._wanted = False  # the keeper should give the link back
         self._compute_s = 0.0
@@ -116,8 +117,9 @@ class Worker:
             if self._compute_s < QUICK_S:
                 self._wanted = True
                 self._link.wake()
+            self._waits = True
             work = self._inbox.get()
-            self._wanted = False
+            self._waits = self._wanted = False
             if not isinstance(work, _LinkBack):
                 return work
             self._holds = self._lock.acquire(blocking=False)
@@ -138,6 +140,9 @@ class Worker:
         if self._lent:
             self._lent = False
             self._holds = self._lock.acquire(blocking=False)
+
+    def _is_idle(self) -> bool:
+        return self._holds or (self._waits and self._inbox.empty())
 
     def _later(self, finish: Callable[[], None]) -> bool:
         """Let the keeper finish a batch's answers, if the next batch is waiting."""

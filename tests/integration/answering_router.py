@@ -1,5 +1,7 @@
 """The batch manager's side of the frontend for protocol tests: a real ROUTER in a thread that answers by model name.
 
+As there, requests may come joined and answers always leave so, with what is small inline.
+
 echo       FP32 [-1, 16] and anything else: each INPUT… comes back as OUTPUT…
 detector   one box as large as the picture; draws by giving the picture back
 frames     three answers and an empty final one
@@ -7,7 +9,6 @@ broken     MODEL_ERROR            full      QUEUE_FULL           starting   not 
 silent     never answers          counter   a stateful model     cold       declares nothing yet
 """
 
-import itertools
 import threading
 import time
 from collections.abc import Sequence
@@ -19,7 +20,9 @@ import zmq
 
 from inferoxy import messages as m
 from inferoxy import sockets, wire
+from tests.requests_for_models import pack
 
+Answers = list[tuple[m.Response, list[Any]]]
 PICTURE = m.TensorSpec("image", "UINT8", (-1, -1, 3))
 ROW = m.TensorSpec("INPUT0", "FP32", (-1, 16))
 ROW_OUT = m.TensorSpec("OUTPUT0", "FP32", (-1, 16))
@@ -112,18 +115,29 @@ class AnsweringRouter:
             if not self.is_holding:
                 held, self._held = self._held, []
                 for peer, request, frames in held:
-                    sockets.send(self._socket, [peer, *self._answer(request, frames)])
+                    self._send(peer, [], self._answer(request, frames))
             while (parts := sockets.recv(self._socket)) is not None:
                 self.messages += 1
-                answers: list[Any] = []
+                others: list[Any] = []
+                answers: Answers = []
                 for header, frames in wire.decode(parts[1:]):
-                    answers += self._handle(parts[0], header, frames)
+                    others += self._handle(header)
+                    if isinstance(header, m.Request | m.Requests):
+                        for request, own in wire.each(header, frames):
+                            answers += self._serve_one(parts[0], request, own)
                 if self.is_sending_rubbish:
                     sockets.send(self._socket, [parts[0], b"rubbish", b""])
-                if answers:
-                    sockets.send(self._socket, [parts[0], *answers])
+                self._send(parts[0], others, answers)
 
-    def _handle(self, peer: bytes, header: Any, frames: Sequence[Any]) -> list[Any]:
+    def _send(self, peer: bytes, others: list[Any], answers: Answers) -> None:
+        joined: list[Any] = []
+        if answers:
+            frames = [frame for _, own in answers for frame in own]
+            joined = wire.encode_joined(m.Responses, [response for response, _ in answers], frames)
+        if joined or others:
+            sockets.send(self._socket, [peer, *joined, *others])
+
+    def _handle(self, header: Any) -> list[Any]:
         if isinstance(header, m.Ping):
             answers = wire.encode(m.Pong(epoch=self._epoch))
             if header.revision != self._revision:
@@ -131,7 +145,9 @@ class AnsweringRouter:
             return answers
         if isinstance(header, m.Cancel):
             self.cancelled += header.ids
-            return []
+        return []
+
+    def _serve_one(self, peer: bytes, header: m.Request, frames: Sequence[Any]) -> Answers:
         self.requests.append(header)
         if self.is_dropping:
             return []
@@ -140,8 +156,9 @@ class AnsweringRouter:
             return []
         return self._answer(header, frames)
 
-    def _answer(self, request: m.Request, frames: Sequence[Any]) -> list[Any]:
+    def _answer(self, request: m.Request, frames: Sequence[Any]) -> Answers:
         payload = wire.decode_payload(request.payload)
+        parts = wire.spread(payload.tensors, request.data, frames)
         match request.model:
             case "silent" | "counter":
                 return []
@@ -150,21 +167,20 @@ class AnsweringRouter:
             case "full":
                 return _response(request, code="QUEUE_FULL", error="model 'full': its queue is full (queue_size 1)")
             case "frames":
-                answers = [
-                    _response(request, m.ResultPayload([], {"frame": i}), served=SERVED, final=False) for i in range(3)
-                ]
-                return [*itertools.chain.from_iterable(answers), *_response(request)]
+                results = [m.ResultPayload([], {"frame": i}) for i in range(3)]
+                answers = [_response(request, result, served=SERVED, final=False) for result in results]
+                return [*[answer for (answer,) in answers], *_response(request)]
         if payload.form == "prediction":
-            return _detected(request, payload, frames)
+            return _detected(request, payload, parts)
         tensors = [
             m.Tensor(t.name.replace("INPUT", "OUTPUT"), t.datatype, t.shape, encoding=t.encoding)
             for t in payload.tensors
         ]
         result = m.ResultPayload(tensors, None, payload.parameters)
-        return _response(request, result, frames, served=SERVED)
+        return _response(request, result, parts, served=SERVED)
 
 
-def _detected(request: m.Request, payload: m.Payload, frames: Sequence[Any]) -> list[Any]:
+def _detected(request: m.Request, payload: m.Payload, parts: Sequence[Any]) -> Answers:
     height, width, _ = payload.tensors[0].shape
     prediction = {
         "boxes": [[0, 0, width, height]],
@@ -174,14 +190,18 @@ def _detected(request: m.Request, payload: m.Payload, frames: Sequence[Any]) -> 
         "parameters": payload.parameters,
     }
     drawn = [m.Tensor("picture", "UINT8", (height, width, 3), encoding=payload.picture)] if payload.picture else []
-    return _response(request, m.ResultPayload(drawn, prediction), frames if drawn else (), served=SERVED)
+    return _response(request, m.ResultPayload(drawn, prediction), parts if drawn else (), served=SERVED)
 
 
 def _response(
-    request: m.Request, result: m.ResultPayload | None = None, frames: Sequence[Any] = (), **more: Any
-) -> list[Any]:
-    payload = m.NO_PAYLOAD if result is None else wire.encode_payload(result)
-    return wire.encode(m.Response(id=request.id, payload=payload, **more), frames)
+    request: m.Request, result: m.ResultPayload | None = None, parts: Sequence[Any] = (), **more: Any
+) -> Answers:
+    if result is None:
+        return [(m.Response(id=request.id, **more), [])]
+    data, frames = pack(result.tensors, parts)
+    response = m.Response(id=request.id, payload=wire.encode_payload(result), data=data, **more)
+    response.frames = len(frames)
+    return [(response, frames)]
 
 
 def quiet_socket(context: zmq.Context[Any], endpoint: str, timeout_ms: int = 5_000) -> zmq.Socket[bytes]:

@@ -56,7 +56,7 @@ class Words(Model):
         for request in requests:
             words = request["WORDS"]
             upper = np.array([word.upper() for word in words], object)
-            answers.append({"UPPER": upper, "LENGTH": np.array([len(word) for word in words])})
+            answers.append({"UPPER": upper, "LENGTH": np.array([len(word) for word in words], np.int64)})
         return answers
 """
 

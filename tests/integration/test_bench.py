@@ -14,7 +14,7 @@ import pytest
 
 from inferoxy.bench import runner
 from inferoxy.bench.plan import Plan, expected_values, parse_tensor
-from inferoxy.bench.suite import ceiling, echo, machine, plain_loop, wrk
+from inferoxy.bench.suite import ceiling, crowd, echo, machine, plain_loop, wrk
 from inferoxy.bench.suite.workloads import EXAMPLE, MODELS, PICTURE
 from inferoxy.bench.traffic import questions
 from inferoxy.errors import InferoxyError, InvalidRequest, ModelNotFound
@@ -298,3 +298,9 @@ def test_the_plain_loop_finds_the_objects_of_the_picture() -> None:
         looped = plain_loop.run(EXAMPLE / "detector.onnx", PICTURE, batch, 0.3, 0.1)
         assert looped.boxes > 0
         assert looped.pictures_per_s > 1
+
+
+def test_the_crowd_measures_a_real_batch_manager() -> None:
+    for scene in (crowd.Scene(1, 1, 64), crowd.Scene(20, 4, 400)):
+        spent_us = crowd.measure(scene, 1.0, 0.2)
+        assert 0.5 < spent_us < 1_000

@@ -1,7 +1,7 @@
 """The bridges' link to the batch manager, over a real socket."""
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from bridges.link import Link
-from bridges.requests import Options, build
+from bridges.requests import Frames, Options, Prepared
 from inferoxy import messages as m
 from inferoxy import sockets, wire
 from inferoxy.errors import Code, DeadlineExceeded, InferoxyError, ModelError, ModelUnavailable, PayloadTooLarge
@@ -24,10 +24,10 @@ def router(tmp_path: Path) -> Iterator[AnsweringRouter]:
         yield router
 
 
-def request(model: str = "echo", size: int = 4, **options: Any) -> tuple[m.Request, Sequence[bytes]]:
+def request(model: str = "echo", size: int = 4, **options: Any) -> tuple[m.Request, Frames]:
     tensor = m.Tensor("INPUT0", "UINT8", (size,))
-    made = build(model, [tensor], [bytes(size)], Options(**options), parameters={}, outputs=[], form="tensors")
-    return made, [bytes(size)]
+    prepared = Prepared([tensor], [size], parameters={}, outputs=[], form="tensors")
+    return prepared.request(model, [bytes(size)], Options(**options), "r")
 
 
 async def until(condition: Callable[[], Any]) -> None:

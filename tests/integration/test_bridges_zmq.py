@@ -134,7 +134,7 @@ def test_several_answers_end_with_a_final_one(client: Client) -> None:
         ("full", ROW_TENSOR, "QUEUE_FULL"),
         ("silent", ROW_TENSOR, "DEADLINE_EXCEEDED"),
         ("echo", (m.Tensor("INPUT0", "FP32", (1, 17)), ROW), "INVALID_REQUEST"),
-        ("echo", (m.Tensor("INPUT0", "FP32", (1, 16), m.Slot("s", 0, 64)), ROW), "INVALID_REQUEST"),
+        ("echo", (m.Tensor("INPUT0", "FP32", (1, 16), 64), ROW), "INVALID_REQUEST"),
         ("detector", (m.Tensor("", "UINT8", (), encoding="jpeg"), b"no picture"), "INVALID_REQUEST"),
         ("detector", (m.Tensor("", "UINT8", (), encoding="png"), bomb()), "PAYLOAD_TOO_LARGE"),
         ("echo", (m.Tensor("INPUT0", "UINT8", (2**20 + 1,)), bytes(2**20 + 1)), "PAYLOAD_TOO_LARGE"),
@@ -158,6 +158,8 @@ def test_failures_are_answered_under_the_requests_id(
         ([b"\xdc\x00\x03\x02\x01\x00"], "expected protocol version 1, found 2"),
         ([b"\x93\x01\x7f\x00"], "kind 127"),
         ([b"\x93\x01\x13\x00"], "expected REQUEST, CANCEL or PING, found RESULT"),
+        (wire.encode_joined(m.Requests, [], []), "expected REQUEST, CANCEL or PING, found REQUESTS"),
+        (wire.encode_joined(m.Responses, [], []), "expected REQUEST, CANCEL or PING, found RESPONSES"),
         ([b"\x94\x01\x04\x05\x00", b""], "expected 5 tensor frames"),
         ([b"\x96\x01\x01\x00\x00\xa4echo\x91\x90"], "id: expected 1"),
         ([b"\x96\x01\x01\x00\xff\xa4echo\x91\x90"], "id: expected 1"),
@@ -232,10 +234,45 @@ def test_client_that_vanished_gives_up_what_it_had(bridge: Bridge, client: Clien
 
 
 def test_what_the_bridge_fills_in_is_not_taken_from_clients(client: Client, router: AnsweringRouter) -> None:
-    client.ask(1, "echo", ROW_TENSOR, rows=1_000, key="lie", size=1, priority=3, trace="t")
-    client.recv()
+    places = wire.encode_payload(m.Places([m.Slot("s", 0, 64)], m.Slot("r", 0, 64)))
+    lies: dict[str, Any] = {"rows": 1_000, "key": "lie", "size": 1, "flags": 3, "data": b"lie", "places": places}
+    client.ask(1, "echo", ROW_TENSOR, priority=3, trace="t", request_id="lie", **lies)
+    _, frames = client.recv()
+    assert frames == [ROW]
     (sent,) = router.requests
     assert (sent.rows, sent.key, sent.size, sent.priority, sent.trace) == (1, "INPUT0:FP32:16", 64, 3, "t")
+    assert (sent.flags, sent.data, sent.places) == (0, ROW, m.NO_PAYLOAD)
+    assert sent.request_id not in ("", "lie")
+
+
+def test_equal_requests_are_answered_each_with_its_own_bytes(client: Client, router: AnsweringRouter) -> None:
+    large = (m.Tensor("INPUT1", "UINT8", (100_000,)), bytes(100_000))
+    for number in range(1, 4):
+        row = bytes([number]) * 64
+        client.ask(number, "echo", (ROW_TENSOR[0], row), large, (m.Tensor("INPUT2", "UINT8", (1,)), b"!"))
+        response, frames = client.recv()
+        assert (response.id, frames) == (number, [row, large[1], b"!"])
+        assert all(tensor.inline is None for tensor in wire.decode_result(response.payload).tensors)
+    assert len({bytes(sent.payload) for sent in router.requests}) == 1
+    assert len({sent.request_id for sent in router.requests}) == 3
+
+
+def test_the_clients_own_request_id_goes_on_and_not_in_the_payload(client: Client, router: AnsweringRouter) -> None:
+    for name in ("frame-1", "frame-2"):
+        payload = wire.encode_payload(m.Payload([ROW_TENSOR[0]], request_id=name))
+        client.send(*wire.encode(m.Request(id=1, model="echo", payload=payload), [ROW]))
+        assert client.recv()[1] == [ROW]
+    assert [sent.request_id for sent in router.requests] == ["frame-1", "frame-2"]
+    assert len({bytes(sent.payload) for sent in router.requests}) == 1
+
+
+def test_tensors_without_elements_have_empty_frames(client: Client) -> None:
+    none = (m.Tensor("INPUT0", "FP32", (0, 16)), b"")
+    for tensors in ([none], [none, ROW_TENSOR]):
+        client.ask(1, "echo", *tensors)
+        response, frames = client.recv()
+        assert (response.code, frames) == ("", [data for _, data in tensors])
+        assert [t.inline for t in wire.decode_result(response.payload).tensors] == [None] * len(tensors)
 
 
 def test_restarted_batch_manager_is_not_noticed_by_clients(client: Client, router: AnsweringRouter) -> None:
@@ -310,7 +347,7 @@ def test_client_needs_nothing_but_the_document(bridge: Bridge, router: Answering
             headers[header[1]] = (header, [frames.pop(0) for _ in range(header[2])])
         response, tensors = headers[2]
         assert (response[3:7], tensors) == ([7, "", "", True], [ROW])
-        assert response[7][0][0][:3] == ["OUTPUT0", "FP32", [1, 16]]
+        assert response[7][0] == [["OUTPUT0", "FP32", [1, 16], None, ""]]
         assert headers[5][0][3] > 0
     finally:
         context.destroy(linger=0)

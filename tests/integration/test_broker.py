@@ -60,8 +60,9 @@ class Peers:
         end = time.monotonic() + WAIT_MS / 1e3
         while time.monotonic() < end:
             for header, frames in wire.decode(self.recv(sock)):
-                if isinstance(header, kind):
-                    return header, list(frames)
+                for item, own in wire.each(header, frames):
+                    if isinstance(item, kind):
+                        return item, list(own)
         pytest.fail(f"no {kind.__name__} came")
 
     def join(self) -> None:
@@ -101,6 +102,24 @@ def test_a_request_goes_to_the_instance_and_its_answer_comes_back(peers: Peers) 
     assert (response.id, response.code, [bytes(f) for f in frames]) == (1, "", [b"cba"])
 
 
+def test_inline_bytes_and_places_of_joined_requests_pass_through(peers: Peers) -> None:
+    peers.join()
+    places = wire.encode_payload(m.Places([m.Slot("s", 0, 8)], m.Slot("r", 8, 16)))
+    requests = [m.Request(id=1, model="m", request_id="a", data=b"abc", places=places), m.Request(id=2, model="m")]
+    requests[1].frames = 1
+    sockets.send(peers.bridge, wire.encode_joined(m.Requests, requests, [b"frame"]))
+    batch, frames = peers.expect(peers.instance, m.Batch)
+    (item,) = batch.items
+    assert (item.data, item.places, item.request_id, frames) == (b"abc", places, "a", [])
+    answers = [m.ResultItem(item.ticket, data=b"cba", places=places)]
+    sockets.send(peers.instance, wire.encode(m.Result(batch=batch.id, items=answers)))
+    response, frames = peers.expect(peers.bridge, m.Response)
+    assert (response.id, response.data, response.places, frames) == (1, b"cba", places, [])
+    answer(peers)
+    response, frames = peers.expect(peers.bridge, m.Response)
+    assert (response.id, response.data, [bytes(f) for f in frames]) == (2, b"", [b"emarf"])
+
+
 def test_large_tensors_pass_through_unchanged(peers: Peers) -> None:
     peers.join()
     body = os.urandom(3 << 20)
@@ -119,6 +138,8 @@ def test_large_tensors_pass_through_unchanged(peers: Peers) -> None:
         [b"\x93\x01\x63\x00"],
         [b"\x93\x01\x01\x09"],
         wire.encode(m.Welcome()),
+        wire.encode(m.Requests(items=[m.Request(id=1, model="m", frames=2)]), [b"one"]),
+        wire.encode_joined(m.Responses, [m.Response(id=1)], []),
         [os.urandom(2000)],
     ],
 )

@@ -104,6 +104,7 @@ def test_status_shows_components_models_and_instances(stack: Stack) -> None:
     text = inferoxy("status", f"--admin={stack.admin_url}").stdout
     for word in ("supervisor", "model_manager", "batch_manager", "task_manager", "bridge_rest", "detector", "ready"):
         assert word in text
+    wait_until(lambda: "shared memory" in inferoxy("status", f"--admin={stack.admin_url}").stdout, 5.0)
     found = json.loads(inferoxy("status", f"--admin={stack.admin_url}", "--json").stdout)
     assert [each["model"] for each in found["instances"]] == ["detector"]
     assert found["components"]["batch_manager"]["models"][0]["executed"] == 1

@@ -113,6 +113,16 @@ def test_an_array_arrives_as_it_is(client: Client) -> None:
     assert (found.model, found.version) == ("mean", "1")
 
 
+@pytest.mark.parametrize("count", [0, 1, 500, 600, 2_000])
+def test_arrays_of_any_size_are_answered_with_their_own_each_time(client: Client, count: int) -> None:
+    for letter in "ab":  # the second request is described as the first
+        words = np.array([letter.encode()] * count, object)
+        found = client.infer("words", {"WORDS": words})
+        assert found["UPPER"].tolist() == [letter.upper().encode()] * count
+        assert found["LENGTH"].dtype == np.int64
+        assert found["LENGTH"].tolist() == [1] * count
+
+
 @pytest.mark.parametrize("form", ["JPEG", "PNG", "WEBP"])
 def test_the_size_of_a_turned_picture_is_the_one_the_model_sees(client: Client, form: str) -> None:
     exif = Image.Exif()

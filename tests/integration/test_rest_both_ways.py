@@ -229,6 +229,27 @@ def without_id(answer: Answer) -> Answer:
     return Answer(answer.head.replace(found, b""), answer.body.replace(found, b""))
 
 
+@pytest.mark.parametrize("rows", [1, 100, 2_000])
+@pytest.mark.parametrize("is_binary", [True, False])
+def test_requests_with_one_json_part_are_answered_each_with_its_own_bytes(
+    bridge: Bridge, rows: int, is_binary: bool
+) -> None:
+    item = row(shape=[rows, 16], parameters={"binary_data_size": 64 * rows})
+    with Wire(bridge) as wire:
+        for number in range(6):
+            array = np.full((rows, 16), number, "<f4")
+            post = Post(INFER, *v2(item, blob=array.tobytes(), parameters={"binary_data_output": is_binary}))
+            answer = wire.ask(post.bytes(*(() if number % 3 else (COLD,))))
+            assert answer.status == 200
+            if is_binary:
+                assert answer.body.endswith(b"}" + array.tobytes())
+            else:
+                assert json.loads(answer.body)["outputs"][0]["data"] == array.ravel().tolist()
+            short = post._replace(body=post.body[:-1])
+            refused = wire.ask(short.bytes())
+            assert (refused.status, b"binary bytes" in refused.body) == (400, True)
+
+
 @pytest.mark.parametrize("ways", [("Connection: close",), ("Connection: close", COLD)])
 def test_last_request_closes_the_connection(bridge: Bridge, ways: tuple[str, ...]) -> None:
     with Wire(bridge) as wire:
@@ -294,6 +315,7 @@ def test_requests_sent_ahead_are_answered_in_order_whichever_way_they_take(bridg
 def test_client_that_does_not_read_holds_up_nobody_but_itself(bridge: Bridge) -> None:
     large = CORPUS[-1].bytes()
     with Wire(bridge) as slow, Wire(bridge) as other:
+        assert other.ask(Post(PREDICT, JPEG).bytes()).status == 200  # from here on it may be idle for more than 1 s
         slow.sock.setblocking(False)
         sent, waiting = 0, large * 20
         end = time.monotonic() + 1.0

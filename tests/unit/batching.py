@@ -150,7 +150,9 @@ class Harness:
         limit = min(self.limits[peer], state.spec.batch_size)
         assert len(batch.items) == len(ids) > 0
         told = [(item.frames, item.data, item.places, item.request_id) for item in batch.items]
-        assert told == [(1, str(number).encode(), PLACES, f"r{number}") for number in ids], "bytes went to another request"
+        assert told == [(1, str(number).encode(), PLACES, f"r{number}") for number in ids], (
+            "bytes went to another request"
+        )
         for number in ids:
             assert self.now < self.deadlines[number] + 1e-9, f"request {number} was sent after its deadline"
             assert self.code(number) is None, f"request {number} was sent after its answer"

@@ -50,13 +50,13 @@ def test_a_request_can_be_changed_without_changing_the_next() -> None:
 
 
 def test_small_tensors_travel_inline_and_large_ones_in_frames_as_they_are() -> None:
-    sizes = {"a": 3, "big": wire.INLINE_BYTES + 1, "none": 0, "b": 2}
+    sizes = {"a": 3, "big": wire.INLINE_BYTES + 1, "b": 2}
     parts = [bytes([at]) * size for at, size in enumerate(sizes.values())]
     common = prepared(*[(m.Tensor(name, "UINT8", (size,)), size) for name, size in sizes.items()])
     request, frames = common.request("m", parts, Options(), "r")
     tensors = wire.decode_payload(request.payload).tensors
-    assert [t.inline for t in tensors] == [3, None, 0, 2]
-    assert request.data == b"\0\0\0\3\3"
+    assert [t.inline for t in tensors] == [3, None, 2]
+    assert request.data == b"\0\0\0\2\2"
     assert [frame is parts[1] for frame in frames] == [True]
 
 

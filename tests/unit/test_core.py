@@ -3,7 +3,7 @@
 import pytest
 
 from inferoxy import messages as m
-from inferoxy.errors import Code
+from inferoxy.errors import Code, InvalidRequest
 from inferoxy.wire import instance_token
 from tests.unit.batching import BRIDGE, Harness, spec
 
@@ -26,6 +26,43 @@ def test_requests_that_arrive_while_the_instance_is_busy_share_the_next_batch() 
         box.request(number)
     assert box.finish("i1") == [0]
     assert box.finish("i1") == [1, 2, 3]
+
+
+def test_requests_that_came_joined_are_served_each_with_its_own_bytes() -> None:
+    box = Harness([spec()])
+    box.join("i1", batch_size=4)
+    box.requests_at_once([1, 2, 3])
+    assert box.finish("i1") == [1]
+    assert box.finish("i1") == [2, 3]
+    assert [box.code(number) for number in (1, 2, 3)] == ["", "", ""]
+
+
+def test_joined_requests_behind_one_that_lies_are_refused_and_those_before_served() -> None:
+    box = Harness([spec()])
+    box.join("i1", batch_size=4)
+    items = [box.make(number, "m", 10.0) for number in (1, 2, 3)]
+    items[1].frames = 5
+    with pytest.raises(InvalidRequest, match="expected 5 tensor frames, found 2"):
+        box.tell(BRIDGE, m.Requests(items=items), (b"1", b"2", b"3"))
+    box.collect()
+    assert box.finish("i1") == [1]
+    assert box.core.report(box.now)["open_requests"] == 0
+
+
+def test_answers_for_one_bridge_leave_in_one_message_and_those_for_another_in_its_own() -> None:
+    box = Harness([spec(batch_size=8)])
+    for number in range(4):
+        peer = BRIDGE if number < 3 else b"grpc-1"
+        box.core.handle(peer, box.make(number, "m", 10.0), (str(number).encode(),), box.now)
+    box.join("i1", batch_size=8)
+    (sent,) = box.batches[b"i1"]
+    items = [m.ResultItem(ticket, 1) for ticket in range(4)]
+    box.core.handle(b"i1", m.Result(batch=sent.batch.id, items=items), [str(i).encode() for i in sent.ids], box.now)
+    answers = [send for send in box.core.take_sends() if isinstance(send.header, m.Responses)]
+    assert [(a.peer, [r.id for r in a.header.items], list(a.frames)) for a in answers] == [  # type: ignore[attr-defined]
+        (BRIDGE, [0, 1, 2], [b"0", b"1", b"2"]),
+        (b"grpc-1", [3], [b"3"]),
+    ]
 
 
 def test_a_busy_instance_is_sent_its_next_batch_early_only_when_full() -> None:

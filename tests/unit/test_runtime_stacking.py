@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from inferoxy.errors import ModelError
 from inferoxy.messages import TensorSpec
 from inferoxy.runtime.buffers import SMALL_BYTES, Buffers
-from inferoxy.runtime.stacking import as_declared, check, join, split
+from inferoxy.runtime.stacking import Snapshot, as_declared, check, join
 from inferoxy.tensors import DTYPES, encode_strings, from_bytes, to_bytes
 
 SPEC = TensorSpec("y", "FP32", (-1, 2))
@@ -38,7 +38,7 @@ def test_what_is_split_is_what_was_joined(
     assert whole.dtype == DTYPES[datatype]
     back = [
         from_bytes("y", datatype, (count, *shape), raw)
-        for count, raw in zip(rows, split(whole, rows, fresh), strict=True)
+        for count, raw in zip(rows, Snapshot(whole, fresh).split(rows), strict=True)
     ]
     for found, part in zip(back, parts, strict=True):
         np.testing.assert_array_equal(found, part)
@@ -49,7 +49,7 @@ def test_bytes_elements_are_joined_and_split_too(parts: list[list[bytes]]) -> No
     rows = [len(part) for part in parts]
     whole = join([encode_strings(part) for part in parts], "BYTES", rows, (), Buffers().take, True)
     assert whole.tolist() == [item for part in parts for item in part]
-    assert split(whole, rows, True) == [encode_strings(part) for part in parts]
+    assert Snapshot(whole, True).split(rows) == [encode_strings(part) for part in parts]
 
 
 @pytest.mark.parametrize("count", [1, SMALL_BYTES])
@@ -69,7 +69,7 @@ def test_a_lone_request_is_not_copied_for_a_backend_that_only_reads() -> None:
 
 def test_parts_of_an_array_that_may_change_are_copies() -> None:
     array = np.zeros((2, SMALL_BYTES), np.uint8)
-    kept, view = split(array, [1, 1], fresh=False)[0], split(array, [1, 1], fresh=True)[0]
+    kept, view = Snapshot(array, False).split([1, 1])[0], Snapshot(array, True).split([1, 1])[0]
     array += 1
     assert (kept[0], view[0]) == (0, 1)
 

@@ -99,10 +99,37 @@ def test_every_field_of_a_request_stands_where_it_always_stood() -> None:
     assert bytes(payload)[1:].startswith(expected)
     request = m.Request(
         id=1, model="m", payload=payload, model_version="2", timeout_us=3, priority=4,
-        sequence=m.Sequence(5, True, False), trace="t", rows=6, key="k", size=8,
+        sequence=m.Sequence(5, True, False), trace="t", rows=6, key="k", size=8, flags=1, request_id="i", data=b"d",
+        places=wire.encode_payload(m.Places([None, m.Slot("s", 2, 3)], m.Slot("r", 4, 5))),
     )  # fmt: skip
-    literal = "010100 01 a16d" + bytes(payload).hex() + "a132 03 04 9305c3c2 a174 06 a16b 08"
+    literal = (
+        "010100 01 a16d" + bytes(payload).hex() + "a132 03 04 9305c3c2 a174"  # between clients and bridges
+        "06 a16b 08 01 a169 c40164 92 92c093a1730203 93a1720405"  # between our own parts
+    )
     assert body_of(request).startswith(bytes.fromhex(literal))
+
+
+@pytest.mark.parametrize("example", ["response-tensors", "response-error"])
+def test_an_answer_says_the_same_without_the_elements_that_clients_ignore(example: str) -> None:
+    head = frames_of(example)[0]
+    assert (head[:1], head[-4:]) == (b"\x9c", bytes.fromhex("00 c400 c0"))  # fate, data, places
+    assert wire.decode_header(b"\x99" + head[1:-4]) == wire.decode_header(head)
+    assert wire.decode_header(b"\x9d" + head[1:] + b"\xa3new") == wire.decode_header(head)
+
+
+def test_every_field_of_a_response_stands_where_it_always_stood() -> None:
+    places = wire.encode_payload(m.Places([m.Slot("s", 2, 3)]))
+    response = m.Response(id=1, code="C", error="e", final=False, fate=2, data=b"d", places=places)
+    literal = "010200 01 a143 a165 c2 c0 c0 02 c40164 92 9193a1730203 c0"
+    assert body_of(response).startswith(bytes.fromhex(literal))
+
+
+def test_joined_requests_and_responses_are_arrays_of_headers() -> None:
+    request, response = m.Request(id=1, model="m", frames=1), m.Response(id=2)
+    (head, frame) = wire.encode_joined(m.Requests, [request], [b"x"])
+    assert (head, frame) == (bytes.fromhex("94010801 91") + wire.encode_body(request), b"x")
+    (head,) = wire.encode_joined(m.Responses, [response, response], [])
+    assert head == bytes.fromhex("94010900 92") + 2 * wire.encode_body(response)
 
 
 def test_header_of_more_than_15_elements_begins_with_array16() -> None:
@@ -164,6 +191,123 @@ def test_decode_of_a_damaged_request_raises_only_our_errors(data: st.DataObject)
             if isinstance(found, m.Request):
                 wire.decode_payload(found.payload)
     except InferoxyError:
+        pass
+
+
+def joined(*counts: int) -> m.Requests:
+    """Requests that say that so many frames are theirs."""
+    return m.Requests(items=[m.Request(id=at, frames=count) for at, count in enumerate(counts)])
+
+
+@given(st.lists(st.lists(st.binary(max_size=3), max_size=3), max_size=6), st.booleans())
+def test_what_was_joined_is_given_each_with_its_own_frames(own: list[list[bytes]], of_requests: bool) -> None:
+    item, kind = (m.Request, m.Requests) if of_requests else (m.Response, m.Responses)
+    items = [item(id=at, frames=len(frames)) for at, frames in enumerate(own)]
+    ((header, frames),) = wire.decode(wire.encode_joined(kind, items, [f for mine in own for f in mine]))
+    assert type(header) is kind
+    assert [(found.id, list(mine)) for found, mine in wire.each(header, frames)] == list(enumerate(own))
+
+
+@pytest.mark.parametrize("header", [m.Request(id=3), m.Response(id=3), m.Ping(), m.Cancel(ids=[1])])
+def test_an_envelope_that_joins_nothing_is_given_as_it_is(header: m.Header) -> None:
+    assert list(wire.each(header, [b"x", b"y"])) == [(header, [b"x", b"y"])]
+
+
+@pytest.mark.parametrize("counts", [(1, 3), (1, -1, 1), (2, 2), (1 << 63,), (-1,)])
+def test_items_that_count_more_frames_than_there_are_are_refused_behind_those_before(counts: tuple[int, ...]) -> None:
+    items = wire.each(joined(*counts), [b"x", b"y"])
+    for count in counts[:-1]:
+        if count > 0:
+            assert len(next(items)[1]) == count
+    with pytest.raises(InvalidRequest, match="tensor frames"):
+        list(items)
+
+
+@pytest.mark.parametrize("counts", [(), (0,), (1,), (0, 1, 0)])
+def test_items_that_count_fewer_frames_than_there_are_are_refused(counts: tuple[int, ...]) -> None:
+    with pytest.raises(InvalidRequest, match="found 2"):
+        list(wire.each(joined(*counts), [b"x", b"y"]))
+
+
+@given(st.data())
+def test_decode_of_damaged_joined_requests_raises_only_our_errors(data: st.DataObject) -> None:
+    items = [m.Request(id=at, model="m", frames=at, data=b"ab", places=b"\xc0") for at in range(3)]  # type: ignore[arg-type]
+    head, *frames = wire.encode_joined(m.Requests, items, [b"x"] * 3)
+    damaged = bytearray(head)
+    for _ in range(data.draw(st.integers(1, 4))):
+        damaged[data.draw(st.integers(0, len(damaged) - 1))] = data.draw(st.integers(0, 255))
+    try:
+        for header, behind in wire.decode([bytes(damaged), *frames]):
+            for item, own in wire.each(header, behind):
+                assert len(own) == item.frames
+    except InferoxyError:
+        pass
+
+
+@given(st.lists(st.integers(0, 2 * wire.INLINE_BYTES), max_size=8))
+def test_what_travels_inline_is_small_together(sizes: list[int]) -> None:
+    found = wire.inline_sizes(sizes)
+    inline = [size for size in found if size is not None]
+    assert sum(inline) <= wire.INLINE_BYTES
+    assert all(size == chosen for size, chosen in zip(sizes, found, strict=True) if chosen is not None)
+    left = wire.INLINE_BYTES - sum(inline)
+    assert all(size > left or not size for size, chosen in zip(sizes, found, strict=True) if chosen is None)
+
+
+def inline_tensors(sizes: list[int | None]) -> list[m.Tensor]:
+    return [m.Tensor("", "UINT8", (), size) for size in sizes]
+
+
+@given(st.lists(st.tuples(st.binary(max_size=5), st.booleans()), max_size=6))
+def test_bytes_are_spread_over_their_tensors(parts: list[tuple[bytes, bool]]) -> None:
+    tensors = inline_tensors([len(part) if is_inline else None for part, is_inline in parts])
+    data = b"".join(part for part, is_inline in parts if is_inline)
+    frames = [part for part, is_inline in parts if not is_inline]
+    assert [bytes(found) for found in wire.spread(tensors, data, frames)] == [part for part, _ in parts]
+
+
+@pytest.mark.parametrize(
+    ("sizes", "data", "frames"),
+    [
+        ([2], b"", []), ([2], b"a", []), ([2], b"abc", []), ([2], b"ab", [b"x"]), ([2], b"", [b"ab"]),
+        ([None], b"a", []), ([None], b"", []), ([None], b"a", [b"x"]), ([None], b"", [b"x", b"y"]),
+        ([0], b"", [b"x"]), ([], b"", [b"x"]), ([], b"a", []), ([2, None], b"", [b"ab", b"x"]),
+        ([-1], b"", []), ([3, -1], b"ab", []), ([1 << 63], b"ab", []),
+    ],
+)  # fmt: skip
+def test_other_bytes_than_the_tensors_say_are_refused(
+    sizes: list[int | None], data: bytes, frames: list[bytes]
+) -> None:
+    with pytest.raises(InvalidRequest, match=r"^tensors: expected"):
+        wire.spread(inline_tensors(sizes), data, frames)
+
+
+@given(
+    st.lists(st.none() | st.integers(-3, 4), max_size=4), st.binary(max_size=6), st.lists(st.just(b"frame"), max_size=4)
+)
+def test_spread_gives_what_the_tensors_say_or_raises_our_error(
+    sizes: list[int | None], data: bytes, frames: list[bytes]
+) -> None:
+    try:
+        found = wire.spread(inline_tensors(sizes), data, frames)
+    except InvalidRequest:
+        return
+    expected = [len(b"frame") if size is None else size for size in sizes]
+    assert [len(part) for part in found] == expected
+
+
+def test_places_say_where_tensors_are() -> None:
+    places = m.Places([m.Slot("s", 64, 8), None], m.Slot("r", 0, 4))
+    assert wire.decode_places(wire.encode_payload(places)) == places
+    assert wire.decode_places(m.NO_PAYLOAD) == m.Places()
+    assert wire.decode_places(msgspec.Raw(b"\x91\x91\x93\xa1s\x40\x08")) == m.Places([m.Slot("s", 64, 8)])
+
+
+@given(st.binary(max_size=20))
+def test_malformed_places_raise_only_our_errors(raw: bytes) -> None:
+    try:
+        assert isinstance(wire.decode_places(msgspec.Raw(raw)), m.Places)
+    except InvalidRequest:
         pass
 
 

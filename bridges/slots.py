@@ -13,7 +13,7 @@ from typing import Any
 from inferoxy import messages as m
 from inferoxy import wire
 from inferoxy.arena import ALIGNMENT, SLOT_MIN_BYTES, Arena, OwnedSlot
-from inferoxy.errors import InternalError
+from inferoxy.errors import InternalError, InvalidRequest
 from inferoxy.sockets import buffer
 
 _ROOM = 5 / 4  # of a reply slot beyond the largest answer seen
@@ -97,9 +97,15 @@ class Placer:
         Raises:
             InternalError: The instance named a place that it was not given.
         """
+        try:
+            places = wire.decode_places(response.places).slots
+        except InvalidRequest as exc:
+            raise InternalError(f"the model's answer is malformed: {exc.message}") from exc
+        if places.count(None) != len(frames):
+            expected = places.count(None)
+            raise InternalError(f"the model's answer is malformed: expected {expected} frames, found {len(frames)}")
         rest = iter(frames)
-        places = wire.decode_places(response.places).slots
-        return [next(rest, b"") if place is None else _read(slots.reply, place) for place in places]
+        return [next(rest) if place is None else _read(slots.reply, place) for place in places]
 
     def learn(self, model: str, frames: Sequence[Any]) -> None:
         """Large answers came in frames: next time there will be a slot for them."""

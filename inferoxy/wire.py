@@ -157,8 +157,9 @@ def inline_sizes(sizes: Sequence[int]) -> list[int | None]:
     room = INLINE_BYTES
     found: list[int | None] = []
     for size in sizes:
-        found.append(size if size <= room else None)
-        room -= size if size <= room else 0
+        is_inline = 0 < size <= room
+        found.append(size if is_inline else None)
+        room -= size * is_inline
     return found
 
 
@@ -168,20 +169,20 @@ def spread(tensors: Sequence[m.Tensor], data: bytes, frames: Sequence[Frame]) ->
     Raises:
         InvalidRequest: There are more or fewer bytes or frames than the tensors say.
     """
-    if not data and len(tensors) == len(frames):
-        return list(frames)
     whole: list[Frame] = []
     view, at, used = memoryview(data), 0, 0
     for tensor in tensors:
-        if tensor.inline is not None:
-            whole.append(view[at : at + tensor.inline])
-            at += tensor.inline
-        elif used < len(frames):
-            whole.append(frames[used])
+        size = tensor.inline
+        if size is None:
+            whole += frames[used : used + 1]
             used += 1
-    if at != len(view) or used != len(frames) or len(whole) != len(tensors):
-        expected = sum(tensor.inline is None for tensor in tensors)
-        raise InvalidRequest(f"tensors: expected {expected} frames and {at} bytes, found {len(frames)} and {len(view)}")
+        elif size >= 0:
+            whole.append(view[at : at + size])
+            at += size
+        else:
+            raise InvalidRequest(f"tensors: expected no negative number of inline bytes, found {size}")
+    if at != len(view) or used != len(frames):
+        raise InvalidRequest(f"tensors: expected {used} frames and {at} bytes, found {len(frames)} and {len(view)}")
     return whole
 
 

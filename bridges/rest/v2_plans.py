@@ -25,8 +25,8 @@ from inferoxy.kept import Kept
 from inferoxy.tensors import BYTES
 
 MAX_PLANS = 1_024
-MAX_PLAN_BYTES = 4_096  # of the JSON
-MAX_ANSWERS = 64  # forms of answers that a plan knows
+MAX_PLAN_BYTES = 4_096  # of the JSON, and of an answer's description
+MAX_ANSWERS = 16  # forms of answers that a plan knows
 
 
 class _Form(NamedTuple):
@@ -34,6 +34,7 @@ class _Form(NamedTuple):
 
     lines: bytes
     head: bytes
+    size: int  # of the bytes behind the head
 
 
 class Plan:
@@ -74,12 +75,12 @@ class Plan:
         outcome = outcomes[0]
         if isinstance(outcome, InferoxyError):
             raise outcome
-        if len(outcome) == 1 and outcome[0].response.data:
+        if len(outcome) == 1 and outcome[0].response.data and not outcome[0].frames:
             response = outcome[0].response
             served = response.served or m.Served()
             key = (bytes(response.payload), served.version)
             form = self._forms.get(key) or self._form(key, outcome)
-            if form is not None:
+            if form is not None and form.size == len(response.data):
                 return inference_answer(form.lines, request_id, served, (form.head, response.data))
         result = v2.only_answer(outcome, self._model)
         return self._format(result, request_id)
@@ -104,7 +105,8 @@ class Plan:
         head = bytes(self._format(result, "").parts[0])
         size = len(outcome[0].response.data)
         lines = v2_body.answer_lines(self._model, key[1] or self._version, head, size)
-        return self._forms.keep(key, _Form(lines, head))
+        form = _Form(lines, head, size)
+        return self._forms.keep(key, form) if len(key[0]) <= MAX_PLAN_BYTES else form
 
 
 class Plans:

@@ -28,7 +28,7 @@ class Admission:
     def __init__(self, limits: LimitSettings) -> None:
         self._limits = limits
         self._limit_bytes = int(limits.body_mib * 2**20)
-        self._kept: Kept[tuple[bytes, tuple[int, ...]], tuple[Prepared, str]] = Kept(MAX_KEPT)
+        self._kept: Kept[tuple[bytes, tuple[int, ...]], Prepared] = Kept(MAX_KEPT)
 
     def admit(self, request: m.Request, frames: Sequence[Any]) -> tuple[m.Request, Frames]:
         """The request as it goes on, and the frames that travel with it.
@@ -41,12 +41,10 @@ class Admission:
         check_options(options)
         payload = bytes(request.payload)
         sizes = tuple(map(len, frames))
-        prepared, name = self._kept.get((payload, sizes)) or self._prepare(payload, sizes, request, frames)
-        return prepared.request(request.model, frames, options, request_id(name))
+        prepared = self._kept.get((payload, sizes)) or self._prepare(payload, sizes, request, frames)
+        return prepared.request(request.model, frames, options, request_id(request.request_id))
 
-    def _prepare(
-        self, key: bytes, sizes: tuple[int, ...], request: m.Request, frames: Sequence[Any]
-    ) -> tuple[Prepared, str]:
+    def _prepare(self, key: bytes, sizes: tuple[int, ...], request: m.Request, frames: Sequence[Any]) -> Prepared:
         payload = wire.decode_payload(request.payload)
         found, limit = sum(sizes), self._limit_bytes
         if found > limit:
@@ -58,10 +56,9 @@ class Admission:
             tensors, sizes,
             parameters=payload.parameters, outputs=payload.outputs, form=payload.form, picture=payload.picture,
         )  # fmt: skip
-        # Of an encoded picture the bytes must be looked at each time, and an id of the client's comes only once.
-        if len(key) <= MAX_KEPT_BYTES and not payload.request_id and not any(t.encoding for t in tensors):
-            self._kept.keep((key, sizes), (prepared, ""))
-        return prepared, payload.request_id
+        # Of an encoded picture the bytes must be looked at each time.
+        is_kept = len(key) <= MAX_KEPT_BYTES and not any(tensor.encoding for tensor in tensors)
+        return self._kept.keep((key, sizes), prepared) if is_kept else prepared
 
 
 def _checked(tensor: m.Tensor, frame: Any, limits: LimitSettings) -> m.Tensor:

@@ -47,7 +47,6 @@ class ZmqProtocol:
             dict(call.parameters),
             form="prediction",
             picture=cast(Literal["", "jpeg", "png"], draw),
-            request_id=call.request_id,
         )
         parts: list[Part] = yield _ask(call, payload, [frame])
         return last_prediction([_prediction(call, part, size) for part in parts])
@@ -55,7 +54,7 @@ class ZmqProtocol:
     def infer(self, call: Call, inputs: Mapping[str, Array], outputs: Sequence[str]) -> Steps[InferResult]:
         """Output tensors for input tensors."""
         described = [m.Tensor(name, tensors.datatype_of(array), array.shape) for name, array in inputs.items()]
-        payload = m.Payload(described, dict(call.parameters), list(outputs), request_id=call.request_id)
+        payload = m.Payload(described, dict(call.parameters), list(outputs))
         parts: list[Part] = yield _ask(call, payload, [tensors.to_bytes(array) for array in inputs.values()])
         return last_result([_tensors(call, part) for part in parts])
 
@@ -84,6 +83,7 @@ def _ask(call: Call, payload: m.Payload, frames: list[Any]) -> Ask:
         model_version=call.version,
         timeout_us=int(call.timeout_s * 1e6),
         priority=call.priority,
+        request_id=call.request_id,
     )
     return Ask(request, frames, call.wait_s, call.request_id)
 

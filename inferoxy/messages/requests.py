@@ -41,8 +41,8 @@ class Payload(Struct, array_like=True):
 
     `form` says which answer is wanted: "tensors" or "prediction" (a JSON-able dict). `picture` asks for the drawn
     picture as well, in that encoding ("jpeg", "png" or "" for none). `outputs` names the wanted tensors; empty: all.
-    `request_id` is what a client of the ZeroMQ protocol chose. Nothing else that differs from request to request of one
-    client stands here, so that whoever has understood a payload knows an equal one by its bytes.
+    Nothing that differs from request to request of one client stands here, so that whoever has understood a payload
+    knows an equal one by its bytes.
     """
 
     tensors: list[Tensor]
@@ -50,7 +50,6 @@ class Payload(Struct, array_like=True):
     outputs: list[str] = []
     form: Literal["tensors", "prediction"] = "tensors"
     picture: Literal["", "jpeg", "png"] = ""
-    request_id: str = ""
 
 
 class Places(Struct, array_like=True):
@@ -112,9 +111,10 @@ class RequestFlag:
 class Request(Header, array_like=True, kw_only=True):
     """One client call. `id` is unique on its connection; the time left is counted from the moment of sending.
 
-    The fields after `trace` are filled in by the bridge: `rows` is the length of the leading axis, `key` the datatypes
+    `request_id` is what logs and answers call it; empty: the bridge makes one up.
+    The fields behind it are filled in by the bridge: `rows` is the length of the leading axis, `key` the datatypes
     and shapes behind it (equal keys may be stacked), `size` the bytes of all tensors, `flags` RequestFlags,
-    `request_id` what logs call it, `data` the bytes of inline tensors, `places` a Places or nil.
+    `data` the bytes of inline tensors, `places` a Places or nil.
     """
 
     kind: int = Kind.REQUEST
@@ -126,11 +126,11 @@ class Request(Header, array_like=True, kw_only=True):
     priority: int = 0
     sequence: Sequence | None = None
     trace: str = ""
+    request_id: str = ""
     rows: int = 1
     key: str = ""
     size: int = 0
     flags: int = 0
-    request_id: str = ""
     data: bytes = b""
     places: Raw = NO_PAYLOAD
 

@@ -90,7 +90,7 @@ class Executor:
             self._run_steps(backend, live, reply)
         compute_s = monotonic() - began
         batch.inputs = None
-        reply.finish(compute_s, later)
+        reply.finish(compute_s, None if self._in_order else later)
         return compute_s
 
     def end_sequence(self, message: EndSequence) -> None:

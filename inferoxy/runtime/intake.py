@@ -170,7 +170,9 @@ class Intake:
         if payload.outputs or payload.picture:
             self._check_wishes(payload)
         known = (payload, layout)
-        return self._kept.keep(raw, known) if len(raw) <= MAX_KEPT_BYTES else known
+        # Parameters are the model's to change, so every request has its own.
+        is_kept = len(raw) <= MAX_KEPT_BYTES and not payload.parameters
+        return self._kept.keep(raw, known) if is_kept else known
 
     @staticmethod
     def _chunks(data: bytes, payload: Payload, frames: Sequence[wire.Frame]) -> list[Chunk]:
@@ -178,7 +180,11 @@ class Intake:
         if len(payload.tensors) == 1 and payload.tensors[0].inline == len(data) and not frames:
             return [data]
         spread = wire.spread(payload.tensors, data, frames)
-        return [frame if type(frame) is bytes else buffer(frame) for frame in spread]
+        # Inline bytes are copied, because behind others they need not be aligned.
+        return [
+            bytes(part) if tensor.inline is not None else part if type(part) is bytes else buffer(part)
+            for tensor, part in zip(payload.tensors, spread, strict=True)
+        ]
 
     def _fetch(self, item: Item, source: BatchItem, frames: Sequence[wire.Frame]) -> list[wire.Frame]:
         """The bytes of the tensors that are not inline, out of shared memory and frames; notes the reply slot."""
@@ -218,7 +224,7 @@ class Intake:
         draw = payload.picture != ""
         if self._gives_picture and payload.form == "tensors":
             draw = draw or not payload.outputs or PICTURE in payload.outputs
-        item.request = Request(arrays, dict(payload.parameters), item.request_id, draw)
+        item.request = Request(arrays, payload.parameters or {}, item.request_id, draw)
 
     def _start(self, prepared: PreparedBatch) -> None:
         busy = [item for item in prepared.items if item.error is None and (self._prepares or item.layout.encoded)]

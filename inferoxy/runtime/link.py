@@ -24,7 +24,7 @@ from inferoxy.runtime.session import Session
 LINGER_MS = 2_000  # what the last results may take to leave when the instance ends in order
 
 Work = PreparedBatch | m.EndSequence
-Outgoing = list[Any] | Callable[[], None]  # a message, or the making of some
+Outgoing = list[Any] | Callable[[], list[Any]]  # a message, or what makes it when its turn has come
 log = logging.getLogger("inferoxy.runtime")
 
 
@@ -90,7 +90,7 @@ class Link:
             self._outbox.append(frames)
 
     def post(self, item: Outgoing) -> None:
-        """Queue a message for the holder to send, or what he is to do; any thread may."""
+        """Queue a message for the holder to make and send; any thread may."""
         self._outbox.append(item)
         self.wake()
 
@@ -131,9 +131,7 @@ class Link:
         while self._outbox:
             item = self._outbox[0]
             if callable(item):
-                self._outbox.popleft()
-                item()
-            elif sockets.send(self._socket, item):
-                self._outbox.popleft()
-            else:
+                item = self._outbox[0] = item()
+            if not sockets.send(self._socket, item):
                 return
+            self._outbox.popleft()

@@ -25,7 +25,7 @@ from inferoxy.runtime.sdk import Array
 from inferoxy.runtime.stacking import Snapshot
 
 Frame = Any
-Later = Callable[[Callable[[], None]], bool]
+Later = Callable[[Callable[[], list[Frame]]], bool]  # takes what makes a message, or says False
 Forms = Kept[tuple[Any, ...], Form]
 MAX_FORMS = 1_024
 MAX_ERROR_CHARS = 4096
@@ -107,11 +107,11 @@ class Reply:
 
         Args:
             compute_s: What the batch took.
-            later: Takes what is left to do into another thread, or says False.
+            later: Takes the making of the message into another thread, or says False.
         """
         compute_us = int(compute_s * 1e6)
         if not self._later:
-            if later is None or not later(lambda: self._send_result(True, compute_us)):
+            if later is None or not later(lambda: self._encode_result(True, compute_us)):
                 self._send_result(True, compute_us)
             return
         left = len(self._later)
@@ -198,12 +198,15 @@ class Reply:
         self._frames += frames
 
     def _send_result(self, done: bool, compute_us: int) -> None:
+        self._send(self._encode_result(done, compute_us), done)
+
+    def _encode_result(self, done: bool, compute_us: int) -> list[Frame]:
         if self._rows:
             self._describe_rows()
         decode_us = int(self._batch.decode_s * 1e6)
         result = Result(batch=self._batch.id, items=self._items, done=done, compute_us=compute_us, decode_us=decode_us)
         frames, self._items, self._frames = self._frames, [], []
-        self._send(wire.encode(result, frames), done)
+        return wire.encode(result, frames)
 
 
 def describe(error: BaseException) -> tuple[str, str]:

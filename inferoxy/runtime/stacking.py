@@ -74,7 +74,7 @@ class Snapshot:
         self._length = len(array)
         self._whole: bytes | memoryview | list[Any]
         if array.dtype.kind in "OSU":
-            self._whole = [row.ravel().tolist() for row in array]
+            self._whole = array.reshape(len(array), prod(self.shape)).tolist()
         elif not fresh or array.nbytes < SMALL_BYTES:
             self._whole = array.tobytes()  # slices of bytes are what ZeroMQ's binding sends fastest
         else:

@@ -144,11 +144,11 @@ class Worker:
     def _is_idle(self) -> bool:
         return self._holds or (self._waits and self._inbox.empty())
 
-    def _later(self, finish: Callable[[], None]) -> bool:
-        """Let the keeper finish a batch's answers, if the next batch is waiting."""
+    def _later(self, make: Callable[[], list[Any]]) -> bool:
+        """Let the keeper make a batch's answers, if the next batch is waiting."""
         if self._lent or self._inbox.empty():
             return False
-        self._link.post(finish)
+        self._link.post(make)
         return True
 
     def _send(self, frames: list[Any]) -> None:

@@ -236,13 +236,13 @@ def test_client_that_vanished_gives_up_what_it_had(bridge: Bridge, client: Clien
 def test_what_the_bridge_fills_in_is_not_taken_from_clients(client: Client, router: AnsweringRouter) -> None:
     places = wire.encode_payload(m.Places([m.Slot("s", 0, 64)], m.Slot("r", 0, 64)))
     lies: dict[str, Any] = {"rows": 1_000, "key": "lie", "size": 1, "flags": 3, "data": b"lie", "places": places}
-    client.ask(1, "echo", ROW_TENSOR, priority=3, trace="t", request_id="lie", **lies)
+    client.ask(1, "echo", ROW_TENSOR, priority=3, trace="t", **lies)
     _, frames = client.recv()
     assert frames == [ROW]
     (sent,) = router.requests
     assert (sent.rows, sent.key, sent.size, sent.priority, sent.trace) == (1, "INPUT0:FP32:16", 64, 3, "t")
     assert (sent.flags, sent.data, sent.places) == (0, ROW, m.NO_PAYLOAD)
-    assert sent.request_id not in ("", "lie")
+    assert sent.request_id
 
 
 def test_equal_requests_are_answered_each_with_its_own_bytes(client: Client, router: AnsweringRouter) -> None:
@@ -257,10 +257,9 @@ def test_equal_requests_are_answered_each_with_its_own_bytes(client: Client, rou
     assert len({sent.request_id for sent in router.requests}) == 3
 
 
-def test_the_clients_own_request_id_goes_on_and_not_in_the_payload(client: Client, router: AnsweringRouter) -> None:
+def test_the_clients_own_request_id_goes_on(client: Client, router: AnsweringRouter) -> None:
     for name in ("frame-1", "frame-2"):
-        payload = wire.encode_payload(m.Payload([ROW_TENSOR[0]], request_id=name))
-        client.send(*wire.encode(m.Request(id=1, model="echo", payload=payload), [ROW]))
+        client.ask(1, "echo", ROW_TENSOR, request_id=name)
         assert client.recv()[1] == [ROW]
     assert [sent.request_id for sent in router.requests] == ["frame-1", "frame-2"]
     assert len({bytes(sent.payload) for sent in router.requests}) == 1

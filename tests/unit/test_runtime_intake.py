@@ -206,7 +206,7 @@ def test_large_outputs_go_into_the_reply_slot_unless_another_instance_may_be_wri
 
 
 def test_a_payload_is_read_once_and_bytes_each_time(backend: Backend) -> None:
-    described = payload(m.Tensor("x", "UINT8", (1, 2), 2), parameters={"k": 1})
+    described = payload(m.Tensor("x", "UINT8", (1, 2), 2))
     first, second = read(backend, *[m.BatchItem(at, 0, described, data=data) for at, data in enumerate((b"ab", b"cd"))])
     assert first.payload is second.payload
     assert (bytes(first.request["x"]), bytes(second.request["x"])) == (b"ab", b"cd")

@@ -22,7 +22,8 @@ JPEG = encoded("JPEG", 64, 48)
 
 
 def request(*tensors: m.Tensor, **fields: Any) -> m.Request:
-    payload = fields.pop("payload", None) or m.Payload(list(tensors), {"k": 1}, ["o"], "tensors", "", "mine")
+    payload = fields.pop("payload", None) or m.Payload(list(tensors), {"k": 1}, ["o"])
+    fields = {"request_id": "mine"} | fields
     return m.Request(id=9, model="m", payload=wire.encode_payload(payload), **fields)
 
 
@@ -34,7 +35,7 @@ def admit(sent: m.Request, frames: Sequence[bytes]) -> m.Request:
 def test_what_bridges_fill_in_is_filled_in_anew() -> None:
     places = wire.encode_payload(m.Places([m.Slot("s", 0, 8)]))
     sent = request(
-        m.Tensor("a", "FP32", (3, 2)), rows=99, key="lie", size=1, flags=3, request_id="lie", data=b"lie",
+        m.Tensor("a", "FP32", (3, 2)), rows=99, key="lie", size=1, flags=3, request_id="mine", data=b"lie",
         places=places, priority=5, timeout_us=7, trace="t", model_version="2", sequence=m.Sequence(4),
     )  # fmt: skip
     found = admit(sent, [b"x" * 24])
@@ -56,7 +57,7 @@ def test_small_tensors_go_on_inline_and_large_ones_in_their_frames() -> None:
 
 def test_request_without_an_id_for_logs_gets_one_of_its_own() -> None:
     admission = Admission(LIMITS)
-    sent = request(payload=m.Payload([]))
+    sent = request(payload=m.Payload([]), request_id="")
     first, second = (admission.admit(sent, [])[0].request_id for _ in range(2))
     assert first
     assert second
@@ -66,9 +67,9 @@ def test_request_without_an_id_for_logs_gets_one_of_its_own() -> None:
 def test_the_clients_id_is_kept_each_time_and_an_unusable_one_replaced() -> None:
     admission = Admission(LIMITS)
     for name in ("mine", "mine", "other", "mine"):
-        sent = request(payload=m.Payload([], {}, [], "tensors", "", name))
+        sent = request(payload=m.Payload([]), request_id=name)
         assert admission.admit(sent, [])[0].request_id == name
-    unusable = admission.admit(request(payload=m.Payload([], {}, [], "tensors", "", "no\nline")), [])[0]
+    unusable = admission.admit(request(payload=m.Payload([]), request_id="no\nline"), [])[0]
     assert unusable.request_id not in ("", "no\nline", "mine")
 
 

@@ -32,6 +32,7 @@ class Connections:
     def __init__(self) -> None:
         self.state = ServerState()  # uvicorn's protocol keeps its connections and tasks in it
         self.is_shutting_down = False
+        self.receiving = 0  # bodies that are not whole yet, on the hot path
         self._open: set[Any] = self.state.connections
         self._empty: asyncio.Future[None] | None = None
         self._loop = asyncio.get_running_loop()

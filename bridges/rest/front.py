@@ -10,6 +10,7 @@ Hot path: buffer_updated -> _advance -> _run, then _on_answer. Nothing there cop
 """
 
 import asyncio
+import socket
 from typing import NamedTuple
 
 import numpy as np
@@ -29,6 +30,10 @@ from inferoxy.errors import InferoxyError, InternalError
 
 INBOX_BYTES = 65_536  # what is read at once; a header must fit
 HEADER_BYTES = 4_096  # the same behind a large body: what of the next one comes with its header would be copied
+
+# While several bodies are being received, the loop is told of one when so much of it has come: on its own it would be
+# woken for each of the pieces, which costs as much as copying them. A body that comes alone is copied as it comes.
+PIECE_BYTES = 524_288
 
 # What is read is looked at before anything else is read, so all connections of a loop share one inbox.
 _INBOX = bytearray(INBOX_BYTES)
@@ -61,6 +66,7 @@ class FrontProtocol(asyncio.BufferedProtocol):
         self._body: memoryview | None = None  # while it is being received
         self._body_filled = 0
         self._slot: OwnedSlot | None = None  # that the body lies in
+        self._told_from = 1  # bytes that must be there for the loop to be told
         self._is_under_way = False
         self._running: Running | None = None
         self._is_reading_paused = False
@@ -78,7 +84,7 @@ class FrontProtocol(asyncio.BufferedProtocol):
         if self._running is not None:
             self._running.cancel()
             self._running = None
-        self._drop_slot()
+        self._drop_body()
 
     def get_buffer(self, sizehint: int) -> memoryview:
         if self._body is not None:
@@ -92,8 +98,12 @@ class FrontProtocol(asyncio.BufferedProtocol):
     def buffer_updated(self, nbytes: int) -> None:
         if self._body is not None:
             self._body_filled += nbytes
-            if self._body_filled == len(self._body):
+            left = len(self._body) - self._body_filled
+            if left < self._told_from:
+                self._tell_from(left or 1)
+            if not left:
                 body, self._body = self._body, None
+                self._shared.connections.receiving -= 1
                 self._run(body)
             return
         filled = len(self._rest) + nbytes
@@ -116,8 +126,7 @@ class FrontProtocol(asyncio.BufferedProtocol):
     def expire(self) -> None:
         """What the client owed did not come."""
         if self._body is not None:
-            self._body = None
-            self._drop_slot()
+            self._drop_body()
             self._write(error_answer(slow_body(self._shared.limits), self._request_id()), is_last=True)
         elif self._is_writing_paused:
             self.transport.abort()
@@ -157,7 +166,15 @@ class FrontProtocol(asyncio.BufferedProtocol):
         self._body = self._place_for(head)
         self._body_filled = filled - end
         self._body[: self._body_filled] = _VIEW[end:filled]
+        self._shared.connections.receiving += 1
+        left = head.length - self._body_filled
+        if left > PIECE_BYTES and self._shared.connections.receiving > 1:
+            self._tell_from(PIECE_BYTES)
         self.expires_at = self._loop.time() + self._shared.limits.body_timeout_s
+
+    def _tell_from(self, size: int) -> None:
+        self._told_from = size
+        self.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_RCVLOWAT, size)
 
     def _run(self, body: memoryview) -> None:
         """Start the request that is whole now."""
@@ -194,6 +211,12 @@ class FrontProtocol(asyncio.BufferedProtocol):
             return np.empty(head.length, np.uint8).data  # not cleared: it is filled to the end before it is read
         self._slot, place = found
         return place
+
+    def _drop_body(self) -> None:
+        if self._body is not None:
+            self._body = None
+            self._shared.connections.receiving -= 1
+        self._drop_slot()
 
     def _drop_slot(self) -> None:
         slot, self._slot = self._slot, None

@@ -60,13 +60,14 @@ class Item:
 class PreparedBatch:
     """A batch whose requests are being made ready; they are when `wait` has returned."""
 
-    __slots__ = ("_futures", "_own", "arrived", "deadline", "decode_s", "id", "inputs", "items")
+    __slots__ = ("_futures", "_own", "arrived", "deadline", "decode_s", "id", "inputs", "items", "predicts")
 
     def __init__(self, id: int, items: list[Item], arrived: float) -> None:
         self.id = id
         self.items = items
         self.arrived = arrived
         self.deadline = min([item.deadline for item in items], default=inf)  # the first of its requests'
+        self.predicts = any(item.error is None and item.payload.form == "prediction" for item in items)
         self.decode_s = 0.0
         self.inputs: dict[str, Array] | None = None  # of all items together, where they have been joined already
         self._futures: list[Future[float]] = []

@@ -76,7 +76,7 @@ class Reply:
 
         Their bytes are taken now; what is said of them can wait until the model computes again (`finish`).
         """
-        if any(item.payload.form == "prediction" for item in items):
+        if self._batch.predicts:
             at = 0
             for item in items:
                 wanted = item.payload.outputs or outputs

@@ -108,8 +108,8 @@ def test_a_container_sees_its_own_models_shared_memory_and_no_other(
         results: list[Any] = []
         world.on_result = lambda result, tensors: results.extend(read_result(result, tensors))
         for number, slot in enumerate((mine.slot, other.slot)):
-            tensor = m.Tensor("X", "FP32", rows.shape, slot)
-            item = m.BatchItem(0, 0, wire.encode_payload(m.Payload([tensor])), 10_000_000)
+            payload = wire.encode_payload(m.Payload([m.Tensor("X", "FP32", rows.shape)]))
+            item = m.BatchItem(0, 0, payload, 10_000_000, places=wire.encode_payload(m.Places([slot])))
             sockets.send(world.backend, [b"probe-1-one", *wire.encode(m.Batch(id=number, items=[item]))])
         world.until(lambda: len(results) == 2)
         assert results[0].code == "", results[0].error

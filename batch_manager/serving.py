@@ -47,6 +47,7 @@ class Serving:
     def __init__(self, first_batch_id: int, on_demand: Callable[[float], None]) -> None:
         self.requests = RequestTable()
         self.sends: list[Send] = []
+        self._touched: dict[ModelState, float] = {}  # models with something to dispatch, and since when
         self._answers: dict[bytes, tuple[list[m.Response], list[Any]]] = {}  # by bridge
         self._on_demand = on_demand
         self._batch_id = first_batch_id
@@ -88,7 +89,7 @@ class Serving:
             for step in replaced:
                 self.fail(step, Code.SEQUENCE_LOST, "the sequence was started anew", now)
         if model.dispatcher.all:
-            self.dispatch(model, now)
+            self._touch(model, now)
         elif not model.demanded:
             model.demanded = True
             self._on_demand(now)
@@ -201,7 +202,7 @@ class Serving:
         model.figures.ran(header.compute_us / 1e6, batch.size, batch.waited_s)
         model.batcher.compute_s = model.figures.compute_s
         model.dispatcher.end(instance, batch, now)
-        self.dispatch(model, now)
+        self._touch(model, now)
 
     def fail(self, pending: Pending, code: Code, why: str, now: float) -> None:
         """Give a request its final answer without the model; whatever an instance still says of it is dropped."""
@@ -240,8 +241,14 @@ class Serving:
         if frames:
             answers[1].extend(frames)
 
+    def _touch(self, model: ModelState, now: float) -> None:
+        """Dispatch this model's requests once all that came together has been handled: they fill a batch better."""
+        self._touched[model] = now
+
     def take_sends(self) -> list[Send]:
         """Remove and return what is to be sent: all answers for one bridge together, before anything else for it."""
+        while self._touched:
+            self.dispatch(*self._touched.popitem())
         sends, self.sends = self.sends, []
         if self._answers:
             answers, self._answers = self._answers, {}

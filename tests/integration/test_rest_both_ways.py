@@ -297,6 +297,27 @@ def test_requests_may_arrive_in_pieces_cut_anywhere(bridge: Bridge) -> None:
             assert wire.recv().status == 200
 
 
+def test_large_bodies_that_come_together_are_whole_however_they_are_cut(bridge: Bridge) -> None:
+    large = CORPUS[-1].bytes()
+    rng = random.Random(5)
+    with Wire(bridge) as first, Wire(bridge) as second, Wire(bridge) as third:
+        wires = [first, second, third]
+        alone = first.ask(large)
+        assert (alone.status, len(large) > 700_000) == (200, True)
+        for _ in range(3):
+            sent = [0, 0, 0]
+            while any(at < len(large) for at in sent):
+                for number, wire in enumerate(wires):
+                    upto = min(len(large), sent[number] + rng.choice([1, 10_000, 300_000, 600_000]))
+                    upto = len(large) - 10 if sent[number] < len(large) - 10 < upto else upto  # the end comes by itself
+                    wire.sock.sendall(large[sent[number] : upto])
+                    sent[number] = upto
+            for wire in wires:
+                assert wire.recv().body == alone.body
+        for wire in wires:  # what was arranged for large bodies holds up no small request
+            assert wire.ask(Post(PREDICT, JPEG).bytes()).status == 200
+
+
 def test_requests_sent_ahead_are_answered_in_order_whichever_way_they_take(bridge: Bridge) -> None:
     rng = random.Random(11)
     data, expected = b"", []

@@ -159,7 +159,6 @@ class Serving:
                     left_us,
                     header.sequence,
                     header.trace,
-                    "",
                     pending.is_suspect,
                     header.request_id,
                     header.data,

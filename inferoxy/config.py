@@ -141,6 +141,14 @@ class Settings(BaseSettings):
     """Folder of shared-memory segments; empty: under /dev/shm, or in the data directory where there is none."""
     instance_lost_s: float = 5.0
     """Silence after which an instance counts as lost."""
+    cpu_slots: int = Field(default=0, ge=0)
+    """Batches that may run on the CPU at a time, whatever their models; 0: one for each core."""
+    gpu_slots: int = Field(default=2, ge=1)
+    """The same for each GPU. Two: while one batch computes, the other is copied or post-processed."""
+    telemetry: Path | None = None
+    """File that what happens to requests is written to, as JSON lines; empty: not written."""
+    telemetry_mib: float = Field(default=64.0, gt=0)
+    """Size at which that file is put aside as FILE.1, replacing an older one, and begun anew, in MiB."""
 
     docker: DockerSettings = DockerSettings()
     redis: RedisSettings = RedisSettings()
@@ -215,7 +223,7 @@ class _FileSource(PydanticBaseSettingsSource):
             return {}
         if not isinstance(found, dict):
             raise ConfigError(f"{self.path}: expected a mapping of settings, found {type(found).__name__}")
-        for key in ("models", "data_dir"):
+        for key in ("models", "data_dir", "telemetry"):
             if isinstance(found.get(key), str):
                 found[key] = str(self.path.parent / found[key])
         return found
@@ -252,6 +260,7 @@ def complete(settings: Settings) -> Settings:
         update={
             "data_dir": data_dir,
             "models": settings.models.expanduser().resolve() if settings.models else None,
+            "telemetry": settings.telemetry.expanduser().resolve() if settings.telemetry else None,
             "frontend": settings.frontend or f"ipc://{run}/frontend.sock",
             "backend": settings.backend or f"ipc://{run}/backend/backend.sock",
             "control": settings.control or f"ipc://{run}/control.sock",

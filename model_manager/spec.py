@@ -79,6 +79,9 @@ class SpecFields(_Fields):
     max_queue_delay_ms: Delay = 0.0
     priority: Size = 100
     latency_budget_ms: Delay = 0.0
+    protect: Annotated[Literal["none", "budget", "strict"], Expect("none, budget or strict")] = "budget"
+    target_fps: Delay = 0.0
+    slots: Size = 1
     timeout_ms: Duration = 30_000.0
     queue_size: Count = 256
     queue_mib: Count = 512

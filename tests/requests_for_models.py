@@ -28,7 +28,6 @@ class Call:
     draw: str = ""
     id: str = ""
     sequence: m.Sequence | None = None
-    client: str = "client"
     timeout_us: int = 30_000_000
     raw_payload: bytes | None = None
     frames: list[Any] | None = None
@@ -82,8 +81,7 @@ def make_batch(id: int, calls: list[Call]) -> tuple[m.Batch, list[Any]]:
             payload = msgspec.Raw(call.raw_payload)
         items.append(
             m.BatchItem(
-                ticket, len(mine), payload, call.timeout_us, call.sequence,
-                client=call.client, request_id=call.id, data=data,
+                ticket, len(mine), payload, call.timeout_us, call.sequence, request_id=call.id, data=data
             )
         )  # fmt: skip
         frames += mine

@@ -40,6 +40,7 @@ class ModelLoad(Struct, array_like=True):
     dropped: int = 0
     mean_batch: float = 0.0
     queue_s: float = 0.0  # smoothed time in queue
+    sequences_waiting: int = 0  # sequences that no instance has a place for
 
 
 class Attach(Header, array_like=True, kw_only=True):

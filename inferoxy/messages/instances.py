@@ -24,7 +24,8 @@ class Hello(Header, array_like=True, kw_only=True):
     """An instance is loaded and can take batches.
 
     `stacked`: requests are joined along axis 0, so only equal keys share a batch and rows count as items.
-    `token` proves which model the launcher meant this instance to run.
+    `token` proves which model the launcher meant this instance to run. `compute_us` is what a batch took when it
+    warmed up; 0: it did not.
     """
 
     kind: int = Kind.HELLO
@@ -44,6 +45,7 @@ class Hello(Header, array_like=True, kw_only=True):
     metadata: dict[str, str] = {}
     pid: int = 0
     arena: bool = False  # it sees its model's shared-memory segments
+    compute_us: int = 0
 
 
 class Welcome(Header, array_like=True, kw_only=True):
@@ -67,7 +69,6 @@ class BatchItem(Struct, array_like=True):
     timeout_us: int = 0
     sequence: Sequence | None = None
     trace: str = ""
-    client: str = ""
     again: bool = False  # another instance may still be at work on it: leave its reply slot alone
     request_id: str = ""
     data: bytes = b""

@@ -35,6 +35,9 @@ class ModelSpec(Struct, kw_only=True, omit_defaults=True):
     max_queue_delay_ms: float = 0.0
     priority: int = 100
     latency_budget_ms: float = 0.0
+    protect: Literal["none", "budget", "strict"] = "budget"
+    target_fps: float = 0.0
+    slots: int = 1
     timeout_ms: float = 30_000.0
     queue_size: int = 256
     queue_mib: int = 512

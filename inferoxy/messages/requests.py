@@ -72,11 +72,17 @@ class ResultPayload(Struct, array_like=True):
 
 
 class Sequence(Struct, array_like=True):
-    """Marks a request as a step of an ordered sequence that shares state."""
+    """Marks a request as a step of an ordered sequence that shares state.
+
+    A request that has `end` and no tensors is not run: it ends the sequence behind the steps before it, and is answered
+    without tensors. `client` is filled in by bridges whose clients have connections of their own: ids are unique per
+    client, and its sequences end when it is gone. Empty: the id is all there is.
+    """
 
     id: int | str
     start: bool = False
     end: bool = False
+    client: str = ""
 
 
 class CloseReason(StrEnum):

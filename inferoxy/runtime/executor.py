@@ -209,14 +209,14 @@ class Executor:
                 continue
             try:
                 if step.start:
-                    self._start(backend, item.client, step.id)
-                outcome = backend.infer_sequence(self._sequences.find(item.client, step.id), item.request)
+                    self._start(backend, step.client, step.id)
+                outcome = backend.infer_sequence(self._sequences.find(step.client, step.id), item.request)
             except Exception as exc:
                 reply.fail(item, exc)
             else:
                 self._settle([(item, outcome)], reply)
             if step.end:
-                self._end(item.client, step.id, "ended")
+                self._end(step.client, step.id, "ended")
 
     def _start(self, backend: SequenceBackend, client: str, sequence: int | str) -> None:
         self._end(client, sequence, "ended")  # a sequence that is started again begins anew

@@ -36,7 +36,7 @@ class Item:
     """One request of a batch on its way through the instance; `error` says why it will not be run."""
 
     __slots__ = (
-        "chunks", "client", "deadline", "error", "group", "layout", "payload", "request", "request_id", "rows",
+        "chunks", "deadline", "error", "group", "layout", "payload", "request", "request_id", "rows",
         "sequence", "ticket", "writer",
     )  # fmt: skip
 
@@ -49,7 +49,6 @@ class Item:
 
     def __init__(self, item: BatchItem, now: float) -> None:
         self.ticket = item.ticket
-        self.client = item.client
         self.request_id = item.request_id
         self.sequence = item.sequence
         self.deadline = now + item.timeout_us / 1e6 if item.timeout_us > 0 else inf

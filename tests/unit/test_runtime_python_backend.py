@@ -99,7 +99,7 @@ def _each(kind: str = "", **parameters: Any) -> Call:
 
 
 def _step(value: int, id: int | str, *, start: bool = False, end: bool = False, client: str = "a") -> Call:
-    return Call({"INPUT": np.array([value], np.int32)}, sequence=m.Sequence(id, start, end), client=client)
+    return Call({"INPUT": np.array([value], np.int32)}, sequence=m.Sequence(id, start, end, client))
 
 
 @pytest.fixture(scope="module")

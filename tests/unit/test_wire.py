@@ -99,11 +99,12 @@ def test_every_field_of_a_request_stands_where_it_always_stood() -> None:
     assert bytes(payload)[1:].startswith(expected)
     request = m.Request(
         id=1, model="m", payload=payload, model_version="2", timeout_us=3, priority=4,
-        sequence=m.Sequence(5, True, False), trace="t", rows=6, key="k", size=8, flags=1, request_id="i", data=b"d",
+        sequence=m.Sequence(5, True, False, "c"), trace="t", rows=6, key="k", size=8, flags=1, request_id="i",
+        data=b"d",
         places=wire.encode_payload(m.Places([None, m.Slot("s", 2, 3)], m.Slot("r", 4, 5))),
     )  # fmt: skip
     literal = (
-        "010100 01 a16d" + bytes(payload).hex() + "a132 03 04 9305c3c2 a174 a169"  # between clients and bridges
+        "010100 01 a16d" + bytes(payload).hex() + "a132 03 04 9405c3c2a163 a174 a169"  # between clients and bridges
         "06 a16b 08 01 c40164 92 92c093a1730203 93a1720405"  # between our own parts
     )
     assert body_of(request).startswith(bytes.fromhex(literal))

@@ -47,6 +47,7 @@ from inferoxy.messages.models import (
 from inferoxy.messages.requests import (
     Cancel,
     CloseReason,
+    Gone,
     Payload,
     Ping,
     Places,
@@ -79,6 +80,7 @@ __all__ = [
     "ConnectedInstance",
     "Drain",
     "EndSequence",
+    "Gone",
     "Header",
     "Heartbeat",
     "Hello",

@@ -25,6 +25,7 @@ class Kind(IntEnum):
     RELEASED = 7
     REQUESTS = 8
     RESPONSES = 9
+    GONE = 10
     # batch_manager <-> instance
     HELLO = 16
     WELCOME = 17

@@ -189,6 +189,13 @@ class Cancel(Header, array_like=True, kw_only=True):
     ids: list[int] = []
 
 
+class Gone(Header, array_like=True, kw_only=True):
+    """Bridge to batch manager: these clients (Sequence.client) have left; their sequences end, reason client_gone."""
+
+    kind: int = Kind.GONE
+    clients: list[str] = []
+
+
 class Released(Header, array_like=True, kw_only=True):
     """Batch manager to bridge: slots that were HELD, or whose request was cancelled, have this fate now."""
 

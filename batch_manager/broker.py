@@ -15,7 +15,9 @@ from typing import Any
 import zmq
 
 from batch_manager.core import BatchManager
+from batch_manager.event_log import EventLog
 from batch_manager.serving import Link
+from batch_manager.telemetry import Telemetry
 from inferoxy import logs, sockets, wire
 from inferoxy import messages as m
 from inferoxy.config import Settings
@@ -28,7 +30,7 @@ EXIT_ADDRESS_TAKEN = 3
 
 # What may come in on each link; anything else is a peer's mistake.
 _ALLOWED: dict[Link, frozenset[type]] = {
-    Link.FRONTEND: frozenset({m.Requests, m.Request, m.Cancel, m.Ping}),
+    Link.FRONTEND: frozenset({m.Requests, m.Request, m.Cancel, m.Ping, m.Gone}),
     Link.BACKEND: frozenset({m.Hello, m.Result, m.Heartbeat, m.Stop}),
     Link.CONTROL: frozenset({m.Attach, m.Drain, m.Condition}),
 }
@@ -62,7 +64,17 @@ class Broker:
         self._log = logs.get()
         self._started = time.monotonic()
         epoch = secrets.randbits(31) | 1
-        self._core = BatchManager(epoch, secret=settings.secret, lost_s=settings.instance_lost_s, now=time.monotonic())
+        self._event_log: EventLog | None = None
+        self._events = Telemetry() if settings.telemetry else None
+        self._core = BatchManager(
+            epoch,
+            secret=settings.secret,
+            lost_s=settings.instance_lost_s,
+            now=time.monotonic(),
+            cpu_slots=settings.cpu_slots or len(os.sched_getaffinity(0)),
+            gpu_slots=settings.gpu_slots,
+            telemetry=self._events,
+        )
         # Containers run as another user: the folder lets them through, the socket lets them write.
         if settings.backend.startswith("ipc://"):
             folder = Path(settings.backend[6:]).parent
@@ -80,6 +92,8 @@ class Broker:
             self.close()
             raise
         self._registry = sockets.dealer(context, settings.registry, b"batch_manager")
+        if self._events is not None and settings.telemetry is not None:
+            self._event_log = EventLog(self._events, settings.telemetry, int(settings.telemetry_mib * 2**20))
         self._revision = ""
         self._registry_at = 0.0
         self._malformed = 0
@@ -129,6 +143,8 @@ class Broker:
             if endpoint.startswith("ipc://"):
                 Path(endpoint[6:]).unlink(missing_ok=True)
         self._sockets.clear()
+        if self._event_log is not None:
+            self._event_log.close()
         if hasattr(self, "_registry"):
             self._registry.close(0)
 

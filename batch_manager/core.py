@@ -9,13 +9,16 @@ from collections.abc import Callable
 from typing import Any
 
 from batch_manager.catalog import ModelTable
+from batch_manager.devices import NO_LIMIT, Devices
 from batch_manager.dispatcher import Instance, InstanceMode
 from batch_manager.model_state import ModelState
 from batch_manager.queues import Pending, State
 from batch_manager.serving import Link, Send, Serving
+from batch_manager.telemetry import Telemetry
 from inferoxy import messages as m
 from inferoxy import wire
 from inferoxy.errors import Code
+from inferoxy.kept import Kept
 
 TICK_S = 0.25  # busy instances are probed and silence is noticed this often
 MODELS_DELAY_S = 0.01  # changes that come together are shown together
@@ -23,6 +26,7 @@ SECOND_S = 1.0  # heartbeats of idle instances, loads, rates
 BRIDGE_LOST_S = 30.0
 CATALOG_WAIT_S = 30.0  # the time a request gets whose model cannot be looked up yet
 MAX_DEATHS = 2  # instances that one request may take down with it
+MAX_HUNG = 1_024  # instances whose hanging is remembered
 
 
 class BatchManager:
@@ -33,16 +37,31 @@ class BatchManager:
         secret: Proves which instance may serve which model; empty: not checked.
         lost_s: Silence after which an instance counts as lost.
         now: Monotonic seconds.
+        cpu_slots: Batches that may run on the CPU at a time; 0: any number.
+        gpu_slots: The same for each GPU.
+        telemetry: Told of everything that happens to requests.
     """
 
-    def __init__(self, epoch: int, *, secret: str = "", lost_s: float = 5.0, now: float = 0.0) -> None:
+    def __init__(
+        self,
+        epoch: int,
+        *,
+        secret: str = "",
+        lost_s: float = 5.0,
+        now: float = 0.0,
+        cpu_slots: int = 0,
+        gpu_slots: int = 0,
+        telemetry: Telemetry | None = None,
+    ) -> None:
         self.epoch = epoch
         self.table = ModelTable()
         self.instances: dict[bytes, Instance] = {}
         self.revision = 0
         self._secret = secret
         self._lost_s = lost_s
-        self._serving = Serving((epoch & 0xFFFFFFFF) << 28, self._send_loads)
+        self._serving = Serving((epoch & 0xFFFFFFFF) << 28, self._send_loads, telemetry)
+        self._devices = Devices(cpu_slots, gpu_slots)
+        self._hung: Kept[bytes, str] = Kept(MAX_HUNG)  # instances that must not come back
         self._requests = self._serving.requests
         self._held: list[Pending] = []
         self._bridges: dict[bytes, dict[str, Any]] = {}
@@ -56,6 +75,7 @@ class BatchManager:
             m.Result: self._on_result,
             m.Cancel: self._on_cancel,
             m.Ping: self._on_ping,
+            m.Gone: self._on_gone,
             m.Hello: self._on_hello,
             m.Heartbeat: self._on_heartbeat,
             m.Stop: self._on_stop,
@@ -106,11 +126,18 @@ class BatchManager:
         for state in self.table.states.values():
             load = state.load(now)
             entry = {name: getattr(load, name) for name in load.__struct_fields__}
-            models.append(entry | {"state": state.view().state, "error": state.view().error})
+            view = state.view()
+            models.append(entry | {"state": view.state, "error": view.error, "drops": dict(state.figures.drops)})
         return {
             "models": models,
             "open_requests": self._requests.count,
             "instances": len(self.instances),
+            "devices": [
+                {"device": d.name, "slots": min(d.limit, len(d.running)), "used": d.used, "waiting": d.claimed}
+                if d.limit == NO_LIMIT
+                else {"device": d.name, "slots": d.limit, "used": d.used, "waiting": d.claimed}
+                for d in self._devices.by_name.values()
+            ],
             "bridges": {peer.decode("ascii", "replace"): report for peer, report in self._bridges.items()},
         }
 
@@ -167,6 +194,7 @@ class BatchManager:
                 error = f"instance {header.instance}: its token does not allow model {header.model!r}"
         if state is None:
             error = error or f"model {header.model!r} version {header.model_version!r} is not registered"
+        error = error or self._hung.get(peer, "")
         if state is None or error:
             self._send(Link.BACKEND, peer, m.Welcome(epoch=self.epoch, error=error))
             return
@@ -176,17 +204,22 @@ class BatchManager:
         else:
             if known is not None:
                 known.state.dispatcher.remove(known)
-            instance = Instance(peer, header, state, now)
+                known.device.left(known)
+                why = f"instance {known.name} began anew"
+                self._serving.lose_steps(state, state.sequences.lost(known, why), why, now)
+            instance = Instance(peer, header, state, self._devices.get(header.device or "cpu"), now)
             self.instances[peer] = instance
             state.dispatcher.add(instance)
-            state.introduce(header)
+            state.introduce(header, now)
+            instance.device.joined(state)
             state.demanded = False
             self._models_change(now)
-            self._send_loads(now)
         self._send(Link.BACKEND, peer, m.Welcome(epoch=self.epoch, heartbeat_s=SECOND_S))
         for pending in state.queue.misfits():
             self._serving.fail(pending, Code.INVALID_REQUEST, _wrong_rows(state, pending), now)
         self._serving.dispatch(state, now)
+        self._serving.watch(state)
+        self._send_loads(now)
 
     def _on_heartbeat(self, peer: bytes, header: m.Heartbeat, frames: Any, now: float) -> None:
         instance = self.instances.get(peer)
@@ -220,6 +253,8 @@ class BatchManager:
     def _lose(self, instance: Instance, why: str, now: float) -> None:
         """The instance is gone: what it had not begun waits again, what it was running is tried once more, alone."""
         state: ModelState = instance.state
+        lost = f"instance {instance.name} was lost: {why}"
+        waiting = state.sequences.lost(instance, lost)
         for position, batch in enumerate(list(instance.in_flight.values())):
             for pending in batch.requests:
                 if pending is None:
@@ -230,14 +265,16 @@ class BatchManager:
                 if pending.state is not State.IN_FLIGHT:
                     continue
                 if not state.spec.stateless:
-                    self._serving.fail(pending, Code.SEQUENCE_LOST, f"instance {instance.name} was lost: {why}", now)
+                    self._serving.lose_steps(state, [pending], lost, now)
                     continue
                 pending.deaths += position == 0
                 if pending.deaths >= MAX_DEATHS or pending.is_partial:
                     message = f"instance {instance.name} was lost while it ran this request: {why}"
                     self._serving.fail(pending, Code.INSTANCE_LOST, message, now)
                 else:
+                    pending.queued_at = now
                     state.queue.push(pending)
+        self._serving.lose_steps(state, waiting, lost, now)
         instance.in_flight.clear()
         self._remove(instance, why, now)
 
@@ -246,8 +283,10 @@ class BatchManager:
         self.instances.pop(instance.peer, None)
         state.dispatcher.remove(instance)
         state.part()
-        for step in state.sequences.lost(instance):
-            self._serving.fail(step, Code.SEQUENCE_LOST, f"instance {instance.name} was lost: {why}", now)
+        self._serving.rest(instance, now)
+        instance.device.left(instance)
+        lost = f"instance {instance.name} was lost: {why}"
+        self._serving.lose_steps(state, state.sequences.lost(instance, lost), lost, now)
         self._models_change(now)
         if not state.dispatcher.all and state.waiting:
             state.demanded = True
@@ -258,7 +297,8 @@ class BatchManager:
 
     def _on_catalog(self, peer: bytes, header: m.Catalog, frames: Any, now: float) -> None:
         for state in self.table.apply(header.models, now):
-            waiting = state.queue.drain() + state.sequences.drain()
+            waiting = state.queue.drain() + state.sequences.drain("its model is no longer registered")
+            self._serving.tell_endings(state)
             for pending in waiting:
                 pending.state = State.NEW
                 self._serving.fail(pending, Code.MODEL_NOT_FOUND, self.table.unknown(pending.header), now)
@@ -296,6 +336,23 @@ class BatchManager:
         for pending in self._requests.forget(peer):
             self._serving.fail(pending, Code.CANCELLED, "its bridge is gone", now)
 
+        whose = peer.decode("ascii", "replace") + ":"
+        for state in self.table.states.values():
+            self._end_clients(state, [c for c in state.sequences.clients() if c.startswith(whose)], now)
+
+    def _on_gone(self, peer: bytes, header: m.Gone, frames: Any, now: float) -> None:
+        for state in self.table.states.values():
+            if not state.spec.stateless:
+                self._end_clients(state, header.clients, now)
+
+    def _end_clients(self, state: ModelState, clients: list[str], now: float) -> None:
+        for client in clients:
+            for step in state.sequences.gone(client):
+                self._serving.fail(step, Code.CANCELLED, "its client has left", now)
+        self._serving.tell_endings(state)
+        if clients:
+            self._serving.dispatch(state, now)
+
     def _on_attach(self, peer: bytes, header: m.Attach, frames: Any, now: float) -> None:
         if peer != self._task_manager:
             self._task_manager = peer
@@ -311,9 +368,9 @@ class BatchManager:
             self._models_change(now)
         if header.state == "failing" and not state.dispatcher.all:
             state.demanded = False
-            for pending in state.queue.drain() + state.sequences.drain():
+            for pending in state.queue.drain() + state.sequences.drain("its model cannot be started"):
                 pending.state = State.NEW
-                self._serving.fail(pending, Code.MODEL_UNAVAILABLE, header.error, now)
+                self._serving.fail(pending, Code.MODEL_UNAVAILABLE, header.error, now, "unavailable")
         elif header.state == "idle":
             state.demanded = False
 
@@ -343,11 +400,23 @@ class BatchManager:
         for instance in list(self.instances.values()):
             if now - instance.seen_at > self._lost_s:
                 self._lose(instance, f"no sign of life for {now - instance.seen_at:.1f} s", now)
+            elif instance.in_flight and now - instance.began_at > self._hang_s(instance):
+                why = f"it has computed for {now - instance.began_at:.1f} s on one batch"
+                self._hung.keep(instance.peer, f"instance {instance.name}: {why}")
+                self._lose(instance, why, now)
             elif instance.in_flight or is_second:
                 self._send(Link.BACKEND, instance.peer, m.Heartbeat(epoch=self.epoch))
         if is_second:
             self._second(now)
         self._tick_at = now + TICK_S
+
+    def _hang_s(self, instance: Instance) -> float:
+        """How long a batch may take until the instance counts as hanging: nobody waits for its requests any more."""
+        spec: m.ModelSpec = instance.state.spec
+        batch = next(iter(instance.in_flight.values()))
+        if any(pending is not None and pending.state is State.IN_FLIGHT for pending in batch.requests):
+            return float("inf")
+        return spec.timeout_ms / 1e3 + self._lost_s
 
     def _second(self, now: float) -> None:
         elapsed = now - self._second_at + SECOND_S
@@ -355,11 +424,8 @@ class BatchManager:
         for state in self.table.states.values():
             state.figures.tick(elapsed)
             if not state.spec.stateless:
-                for sequence in state.sequences.expired(now):
-                    if sequence.instance is not None:
-                        end = m.EndSequence(sequence=sequence.id, reason="idle")
-                        self._send(Link.BACKEND, sequence.instance.peer, end)
-                    state.sequences.drop(sequence)
+                state.sequences.expire(now)
+                self._serving.tell_endings(state)
                 self._serving.dispatch(state, now)
                 for instance in list(state.dispatcher.finishing.values()):
                     self._release_if_free(instance, now)

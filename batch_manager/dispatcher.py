@@ -38,10 +38,12 @@ class InFlight:
 
 
 class Instance:
-    """One connected instance."""
+    """One connected instance. `began_at` is when it began the batch that it computes."""
 
     __slots__ = (
         "batches",
+        "began_at",
+        "device",
         "hello",
         "idle_since",
         "in_flight",
@@ -55,8 +57,10 @@ class Instance:
         "state",
     )
 
-    def __init__(self, peer: bytes, hello: Hello, state: Any, now: float) -> None:
+    def __init__(self, peer: bytes, hello: Hello, state: Any, device: Any, now: float) -> None:
         self.peer = peer
+        self.device = device  # the devices.Device it computes on
+        self.began_at = now
         self.name = hello.instance
         self.hello = hello
         self.state = state  # the model_state.ModelState it serves
@@ -69,11 +73,18 @@ class Instance:
         self.requests = 0
         self.sequences = 0
 
+    def expected_end(self) -> float:
+        """When the batch that it computes should be done; `in_flight` must not be empty."""
+        batch = next(iter(self.in_flight.values()))
+        end: float = self.began_at + self.state.service.predict(batch.size)
+        return end
+
 
 class Dispatcher:
-    """Instances of one model version by what they can take."""
+    """Instances of one model version by what they can take. `idle_on` has those of `idle` by device."""
 
     def __init__(self) -> None:
+        self.idle_on: dict[Any, dict[str, Instance]] = {}
         self.all: dict[str, Instance] = {}
         self.idle: dict[str, Instance] = {}
         self.busy: dict[str, Instance] = {}
@@ -96,16 +107,18 @@ class Dispatcher:
             instance.mode = InstanceMode.DRAINING
         self._place(instance)
 
-    def pick_idle(self) -> Instance:
-        """The idle instance that worked last, so that surplus ones can be retired; `idle` must not be empty."""
-        return next(reversed(self.idle.values()))
+    def pick_idle(self, device: Any) -> Instance:
+        """The device's idle instance that worked last, so that surplus ones can be retired; there must be one."""
+        return next(reversed(self.idle_on[device].values()))
 
     def pick_busy(self) -> Instance:
         """The instance that has computed longest on its only batch; `busy` must not be empty."""
         return next(iter(self.busy.values()))
 
-    def begin(self, instance: Instance, batch: InFlight) -> None:
+    def begin(self, instance: Instance, batch: InFlight, now: float) -> None:
         """The instance was sent a batch."""
+        if not instance.in_flight:
+            instance.began_at = now
         instance.in_flight[batch.id] = batch
         instance.batches += 1
         instance.requests += batch.size
@@ -114,19 +127,24 @@ class Dispatcher:
     def end(self, instance: Instance, batch: InFlight, now: float) -> None:
         """The instance has done a batch."""
         instance.in_flight.pop(batch.id, None)
-        if not instance.in_flight:
-            instance.idle_since = now
+        instance.began_at = instance.idle_since = now
         self._place(instance)
 
     def _place(self, instance: Instance) -> None:
-        self.idle.pop(instance.name, None)
-        self.busy.pop(instance.name, None)
-        self.finishing.pop(instance.name, None)
+        name, device = instance.name, instance.device
+        if self.idle.pop(name, None) is not None:
+            there = self.idle_on[device]
+            del there[name]
+            if not there:
+                del self.idle_on[device]
+        self.busy.pop(name, None)
+        self.finishing.pop(name, None)
         if instance.mode is not InstanceMode.SERVING:
             if instance.mode is InstanceMode.DRAINING and not instance.in_flight:
-                self.finishing[instance.name] = instance
+                self.finishing[name] = instance
             return
         if not instance.in_flight:
-            self.idle[instance.name] = instance
+            self.idle[name] = instance
+            self.idle_on.setdefault(device, {})[name] = instance
         elif len(instance.in_flight) < MAX_IN_FLIGHT:
-            self.busy[instance.name] = instance
+            self.busy[name] = instance

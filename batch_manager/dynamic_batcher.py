@@ -19,7 +19,7 @@ class DynamicBatcher:
     def __init__(self, queue: RequestQueue, delay_s: float = 0.0) -> None:
         self.queue = queue
         self.delay_s = delay_s
-        self.compute_s = _GUESS_COMPUTE_S  # of a batch, smoothed; kept by core.py
+        self.compute_s = _GUESS_COMPUTE_S  # of a batch, smoothed; kept by serving.py
 
     def due_at(self) -> float | None:
         """The instant at which an idle instance should take what waits; None when nothing waits."""
@@ -29,14 +29,15 @@ class DynamicBatcher:
         if not self.delay_s or self.queue.is_head_full():
             return oldest.arrived_at
         head = self.queue.head()
-        latest_start = (head.deadline if head else oldest.deadline) - self.compute_s
+        latest_start = (head or oldest).due_at - self.compute_s
         return min(oldest.arrived_at + self.delay_s, max(oldest.arrived_at, latest_start))
 
-    def take(self, now: float) -> tuple[list[Pending], CloseReason] | None:
+    def take(self, now: float, at_most: int | None = None) -> tuple[list[Pending], CloseReason] | None:
         """The batch for an idle instance and why it was closed, or None while waiting may still pay.
 
         Args:
             now: Monotonic seconds.
+            at_most: Items, where it must not be longer.
         """
         due = self.due_at()
         if due is None or due > now:
@@ -44,7 +45,7 @@ class DynamicBatcher:
         oldest = self.queue.oldest()
         is_full = self.queue.is_head_full()
         waited = oldest is not None and now >= oldest.arrived_at + self.delay_s
-        batch = self.queue.take()
+        batch = self.queue.take(at_most=at_most)
         if not batch:
             return None
         if batch[0].deaths:

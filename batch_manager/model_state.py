@@ -3,24 +3,31 @@
 Pure. What happens on an event is core.py's.
 """
 
+from collections import Counter
+
 from batch_manager.dispatcher import Dispatcher, Instance
 from batch_manager.dynamic_batcher import DynamicBatcher
+from batch_manager.pace import Pace
 from batch_manager.queues import Pending, RequestQueue
+from batch_manager.rhythm import Rhythm
 from batch_manager.sequence_batcher import SequenceBatcher
+from batch_manager.service_time import ServiceTime
 from inferoxy.messages import Condition, Hello, ModelLoad, ModelSpec, ModelView
 
 _SMOOTHING = 0.2  # weight of the newest sample in smoothed figures
 _RATE_WINDOW_S = 5.0
+BUDGET_MARGIN = 0.04  # of a latency budget, for what a batch takes longer than predicted
 
 
 class Figures:
-    """Counters and smoothed durations of one model version."""
+    """Counters and smoothed durations of one model version. `drops` counts by reason what was not run."""
 
     __slots__ = (
         "_recent",
         "batches",
         "compute_s",
         "dropped",
+        "drops",
         "executed",
         "failed",
         "item_s",
@@ -33,6 +40,7 @@ class Figures:
         self.executed = 0
         self.failed = 0
         self.dropped = 0
+        self.drops: Counter[str] = Counter()
         self.batches = 0
         self.items = 0
         self.compute_s = 0.0
@@ -70,13 +78,47 @@ class ModelState:
         self.dispatcher = Dispatcher()
         self.queue = RequestQueue(spec.batch_size)
         self.batcher = DynamicBatcher(self.queue, spec.max_queue_delay_ms / 1e3)
-        self.sequences = SequenceBatcher(spec.batch_size, spec.max_sequences, spec.sequence_idle_s)
+        self.sequences = SequenceBatcher(spec.batch_size, spec.max_sequences, spec.sequence_idle_s, now)
+        self.service = ServiceTime()
+        self.rhythm = Rhythm()
+        self.pace = Pace(spec.target_fps, now)
         self.figures = Figures()
+        self.ready_since = now  # when the first of its present instances joined
         self.hello: Hello | None = None
         self.condition = Condition(model=spec.name, model_version=spec.version)
         self.active_at = now
         self.demanded = False
         self.due_at = float("inf")
+        self.hopeless_at = float("inf")  # the instant for which the next look for hopeless requests is set
+
+    @property
+    def budget_s(self) -> float:
+        """The latency budget; 0: none."""
+        return self.spec.latency_budget_ms / 1e3
+
+    @property
+    def is_guarded(self) -> bool:
+        """Whether lower work has to mind this model."""
+        spec = self.spec
+        return spec.protect == "strict" or (spec.protect == "budget" and spec.latency_budget_ms > 0)
+
+    def latest_start(self, pending: Pending) -> float:
+        """The last instant at which a waiting request can start and still be answered within the latency budget.
+
+        Only waiting counts as lateness: time before the model was ready does not, and a budget that even an idle model
+        cannot keep is no reason to run nothing.
+        """
+        since = max(pending.queued_at, self.ready_since)
+        budget_s = self.budget_s
+        waiting = self.queue.count or 1
+        service_s = self.service.predict(min(waiting, self.queue.limit)) + BUDGET_MARGIN * budget_s
+        return since + max(budget_s - service_s, budget_s / 10)
+
+    def head(self) -> Pending | None:
+        """The request to be served next."""
+        if self.spec.stateless:
+            return self.queue.head()
+        return self.sequences.oldest() if self.sequences.count else None
 
     def apply(self, spec: ModelSpec) -> None:
         """The registration changed: take over what concerns queueing."""
@@ -84,11 +126,20 @@ class ModelState:
         self.batcher.delay_s = spec.max_queue_delay_ms / 1e3
         self.sequences.places = spec.max_sequences
         self.sequences.idle_s = spec.sequence_idle_s
+        self.sequences.places_changed()
+        self.pace.change(spec.target_fps)
+        for device in {instance.device for instance in self.dispatcher.all.values()}:
+            device.review()
         self._limit()
 
-    def introduce(self, hello: Hello) -> None:
-        """An instance has declared what the model is."""
+    def introduce(self, hello: Hello, now: float) -> None:
+        """An instance, which is among the dispatcher's now, has declared what the model is."""
         self.hello = hello
+        if len(self.dispatcher.all) == 1:
+            self.ready_since = now
+        if hello.compute_us and not self.service.is_known:
+            self.service.saw(1, hello.compute_us / 1e6)
+        self.sequences.places_changed()
         self._limit()
 
     def part(self) -> None:
@@ -105,12 +156,12 @@ class ModelState:
         """Their tensors' bytes."""
         return self.queue.bytes + self.sequences.bytes
 
-    def discard(self, pending: Pending) -> None:
-        """Take one queued request out of turn."""
+    def discard(self, pending: Pending) -> list[Pending]:
+        """Take one queued request out of turn; returns those that cannot be run without it."""
         if self.spec.stateless:
             self.queue.discard(pending)
-        else:
-            self.sequences.discard(pending)
+            return []
+        return self.sequences.discard(pending)
 
     def in_flight(self) -> int:
         """Requests that instances hold."""
@@ -135,6 +186,7 @@ class ModelState:
             dropped=figures.dropped,
             mean_batch=figures.items / figures.batches if figures.batches else 0.0,
             queue_s=figures.queue_s,
+            sequences_waiting=self.sequences.waiting(),
         )
 
     def view(self) -> ModelView:

@@ -1,7 +1,7 @@
 """One model's waiting requests, in the order they are to be served.
 
 Pure. When a batch is due is dynamic_batcher.py's; what happens to a refused request is core.py's.
-Invariants: order is higher priority, then earlier deadline, then arrival; a group holds requests that may share a
+Invariants: order is higher priority, then earlier due, then arrival; a group holds requests that may share a
 batch; every cost is O(log n) amortised, whatever the number of groups: entries that left early are skipped when they
 surface, and swept when they outnumber the live ones.
 """
@@ -37,6 +37,7 @@ class Pending:
         "arrived_at",
         "deadline",
         "deaths",
+        "due_at",
         "frames",
         "group",
         "header",
@@ -45,8 +46,11 @@ class Pending:
         "is_suspect",
         "model",
         "peer",
+        "priority",
         "queue_us",
+        "queued_at",
         "rows",
+        "sequence",
         "state",
     )
 
@@ -55,7 +59,11 @@ class Pending:
         self.header = header
         self.frames = frames
         self.arrived_at = now
+        self.queued_at = now  # once more when it is queued once more
         self.deadline = deadline
+        self.due_at = deadline  # the order's: when its answer should be there at the latest
+        self.priority = header.priority
+        self.sequence: Any = None  # the sequence_batcher.Sequence that it is a step of
         self.arrival = next(_arrivals)
         self.rows = 1
         self.group = ""
@@ -68,7 +76,7 @@ class Pending:
         self.model: Any = None
 
 
-Entry = tuple[int, float, int, int, Pending]  # minus priority, deadline, arrival, a number that makes it unique
+Entry = tuple[int, float, int, int, Pending]  # minus priority, due, arrival, a number that makes it unique
 
 
 class Group:
@@ -94,6 +102,7 @@ class RequestQueue:
         self.limit = limit
         self.stacked = stacked
         self.count = 0
+        self.items = 0
         self.bytes = 0
         self._groups: dict[str, Group] = {}
         self._full: dict[str, Group] = {}
@@ -114,7 +123,7 @@ class RequestQueue:
         group = self._groups.get(pending.group)
         if group is None:
             group = self._groups[pending.group] = Group(pending.group)
-        entry = (-pending.header.priority, pending.deadline, pending.arrival, next(_pushes), pending)
+        entry = (-pending.priority, pending.due_at, pending.arrival, next(_pushes), pending)
         heapq.heappush(group.heap, entry)
         if group.heap[0] is entry:
             heapq.heappush(self._heads, (entry, group))
@@ -123,6 +132,7 @@ class RequestQueue:
         if group.items >= self.limit:
             self._full[group.key] = group
         self.count += 1
+        self.items += pending.rows
         self.bytes += pending.header.size
         if self._arrived and pending.arrival < self._arrived[0].arrival:
             self._arrived.appendleft(pending)
@@ -156,6 +166,10 @@ class RequestQueue:
             self._arrived.pop()
         return self._arrived[-1] if self._arrived else None
 
+    def worst(self) -> Pending | None:
+        """The request to be served last, or None. Looks at all of them."""
+        return max(self._live(), default=_NOTHING)[4]
+
     def is_full(self) -> bool:
         """Whether some group fills a batch."""
         return bool(self._full)
@@ -165,12 +179,14 @@ class RequestQueue:
         group = self._head_group()
         return group is not None and group.items >= self.limit
 
-    def take(self, *, full_only: bool = False) -> list[Pending]:
+    def take(self, *, full_only: bool = False, at_most: int | None = None) -> list[Pending]:
         """Remove and return the next batch: 1..limit items of one group, in order; empty when there is none.
 
         Args:
             full_only: Only a group that fills a batch will do; the one whose head is first.
+            at_most: Less than the limit; a first request of more items is taken all the same.
         """
+        limit = self.limit if at_most is None else min(at_most, self.limit)
         group = self._head_group()
         if group is None or (full_only and group.items < self.limit):
             group = min(self._full.values(), key=self._first, default=None) if full_only else None
@@ -184,13 +200,13 @@ class RequestQueue:
             if pending.state is not State.QUEUED or pending.group != group.key:
                 heapq.heappop(heap)
                 continue
-            if taken and items + pending.rows > self.limit:
+            if taken and items + pending.rows > limit:
                 break
             heapq.heappop(heap)
             items += pending.rows
             self._leave(group, pending, State.IN_FLIGHT)
             taken.append(pending)
-            if items >= self.limit:
+            if items >= limit:
                 break
         self._settle(group)
         first = self._first(group)
@@ -212,7 +228,7 @@ class RequestQueue:
         self._full.clear()
         self._heads.clear()
         self._arrived.clear()
-        self.count = self.bytes = 0
+        self.count = self.items = self.bytes = 0
         return [entry[4] for entry in waiting]
 
     def reshape(self, limit: int, *, stacked: bool) -> None:
@@ -255,6 +271,7 @@ class RequestQueue:
         group.count -= 1
         group.items -= pending.rows
         self.count -= 1
+        self.items -= pending.rows
         self.bytes -= pending.header.size
 
     def _settle(self, group: Group) -> None:

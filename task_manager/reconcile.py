@@ -262,7 +262,7 @@ class Reconciler:
                 "state": verdict.state,
                 "error": verdict.error,
                 "retry_s": round(verdict.retry_s, 1),
-                "failures": self.wants[key].history.failures,
+                "failures": self.wants[key].history.failures + self.wants[key].history.crashes,
                 "last_error": self.wants[key].history.error,
                 "unplaced": self._unplaced.get(key, ""),
             }
@@ -320,7 +320,8 @@ class Reconciler:
         if not was_ready:
             want.history.load_failed(error, instance.launched_at, now)
             return
-        if not want.history.failures and not want.is_unloaded and instance.idle_s < want.spec.keep_warm_s:
+        is_first = not (want.history.failures or want.history.crashes)
+        if is_first and not want.is_unloaded and instance.idle_s < want.spec.keep_warm_s:
             want.owed += 1
         want.history.crashed(error, instance.launched_at, ran_s, now)
 

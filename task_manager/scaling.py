@@ -5,7 +5,7 @@ Pure. Where they run is placement.py's, whether one may be launched yet planner.
 Wanted are at least instances.min; one as soon as a request waits; one more when the predicted wait (queued requests x
 compute_s / ready instances) is over the latency budget (1 s where there is none) and a start helps, because that wait
 is longer than a start takes or has been over the budget for as long as a start takes; one less for each that has been
-idle for keep_warm_s. Scaling out goes one at a time.
+idle for keep_warm_s. Scaling out goes one at a time, but for sequences: as many as those that wait for a place need.
 A changed model rolls: one new instance beside the old ones, and an old one leaves for each new one that is ready.
 Invariants: never more than instances.max of a model's present form, and at most one above it while older forms leave.
 """
@@ -126,6 +126,9 @@ def _goal(want: Want, active: Sequence[Instance], count: int, now: float, in_con
         goal = max(goal, 1)
     if _needs_more(want, active, now):
         goal = count + 1
+    if want.load and want.load.sequences_waiting:
+        wanting = -(-want.load.sequences_waiting // want.spec.max_sequences)
+        goal = max(goal, count + wanting - sum(i.state in STARTING for i in active))
     if want.owed:
         goal = max(goal, count + want.owed)
     return min(max(goal, want.spec.instances.min), want.spec.instances.max)

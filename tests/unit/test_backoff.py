@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from task_manager.backoff import BEARABLE_S, FIRST_S, GOOD_RUN_S, LONGEST_S, History
+from task_manager.backoff import CRASH_LOOP, CRASH_LOOP_S, FIRST_S, GOOD_RUN_S, LONGEST_S, History
 
 ROUNDING_S = 1e-9
 
@@ -22,13 +22,15 @@ def test_failures_to_load_double_the_delay_up_to_a_minute() -> None:
     assert delays(History(), 10) == [0.5, 1, 2, 4, 8, 16, 32, 60, 60, 60]
 
 
-def test_the_first_crash_delays_nothing_and_the_next_ones_double() -> None:
+def test_the_first_crash_delays_nothing_and_the_next_ones_little_until_they_are_a_loop() -> None:
     history, now, found = History(), 0.0, []
-    for _ in range(4):
+    for _ in range(CRASH_LOOP + 5):
         history.crashed("died", launched_at=now, ran_s=1.0, now=now + 1.0)
-        found.append(history.retry_at - (now + 1.0))
+        found.append(round(history.retry_at - (now + 1.0), 6))
+        assert not history.refuses(now + 1.0)
         now = history.retry_at
-    assert found == [0.0, 0.5, 1.0, 2.0]
+    assert found[:6] == [0.0, 0.1, 0.2, 0.4, 0.4, 0.4]
+    assert set(found[CRASH_LOOP - 1 :]) == {CRASH_LOOP_S}
 
 
 def test_a_good_run_before_a_crash_starts_the_row_anew() -> None:
@@ -37,7 +39,7 @@ def test_a_good_run_before_a_crash_starts_the_row_anew() -> None:
     history.loaded(1.0)
     launched = history.failed_at + 100.0
     history.crashed("died", launched_at=launched, ran_s=GOOD_RUN_S, now=launched + GOOD_RUN_S)
-    assert history.failures == 1
+    assert (history.failures, history.crashes) == (0, 1)
     assert not history.waits(launched + GOOD_RUN_S)
 
 
@@ -60,7 +62,7 @@ def test_instances_that_die_together_are_one_failure() -> None:
     history = History()
     for _ in range(4):
         history.crashed("killed", launched_at=0.0, ran_s=5.0, now=10.0)
-    assert (history.failures, history.waits(10.0)) == (1, False)
+    assert (history.crashes, history.waits(10.0)) == (1, False)
 
 
 def test_the_newest_error_is_kept_even_when_it_counts_for_nothing() -> None:
@@ -75,15 +77,6 @@ def test_a_load_failure_refuses_requests_for_as_long_as_it_delays() -> None:
     history.load_failed("broken", launched_at=0.0, now=0.0)
     assert history.refuses(0.49)
     assert not history.refuses(0.5)
-
-
-def test_a_crash_refuses_requests_only_when_the_delay_cannot_be_borne() -> None:
-    history, now = History(), 0.0
-    while not history.refuses(now):
-        history.crashed("died", launched_at=now, ran_s=0.1, now=now + 0.1)
-        assert history.refuses(now + 0.1) == (history.retry_at - (now + 0.1) > BEARABLE_S)
-        now = history.retry_at if not history.refuses(now + 0.1) else now + 0.1
-    assert history.failures == 5
 
 
 def test_a_load_after_failures_is_forgiven_but_not_forgotten() -> None:

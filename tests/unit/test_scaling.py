@@ -165,3 +165,13 @@ def test_an_old_instance_that_has_been_idle_leaves_without_a_successor() -> None
     model = want(keep_warm_s=10.0)
     model.rolling = 1
     assert changed(model, [instance(1, digest="old", idle_s=11.0)]) == (0, ["1"])
+
+
+def test_sequences_without_a_place_start_as_many_instances_as_they_need() -> None:
+    model = want(queued=5, stateless=False, max_sequences=2, instances=Scale(0, 4))
+    assert model.load is not None
+    model.load.sequences_waiting = 5
+    assert changed(model, []) == (3, [])
+    assert changed(model, [instance(1), instance(2, S.LOADING)]) == (2, [])
+    starting = [instance(number, S.LAUNCHING) for number in range(3)]
+    assert changed(model, starting) == (0, [])

@@ -10,6 +10,7 @@ from statistics import median
 
 KEPT_GAPS = 8
 LATE_PERIODS = 1.5  # what a request may be late before the stream counts as over
+TOGETHER_S = 0.001  # requests that are closer came together
 LONE_S = 0.1  # where there is no budget: how long a single request may be the beginning of a stream, and one be late
 LONGEST_S = 10.0  # between requests that are a stream
 
@@ -32,10 +33,10 @@ class Rhythm:
         Args:
             now: Monotonic seconds.
             budget_s: The model's latency budget; 0: none.
-            service_s: What one of its batches takes; 0: not known. First requests closer than half of it are one beat.
+            service_s: What one of its batches takes; 0: not known. Requests closer than half of it are one beat.
         """
         gap = now - self._beat_at
-        if gap < (self._period_s or service_s) / 2:
+        if gap < max(TOGETHER_S, service_s / 2):
             return
         self._lone_s = budget_s or LONE_S
         if gap > LONGEST_S or (self._period_s and now > self.ends_at()):

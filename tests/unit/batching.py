@@ -4,6 +4,7 @@ from dataclasses import dataclass, field
 
 from batch_manager.core import BatchManager
 from batch_manager.serving import Link
+from batch_manager.telemetry import Telemetry
 from inferoxy import messages as m
 from inferoxy import wire
 from inferoxy.errors import Code
@@ -31,6 +32,8 @@ class Harness:
 
     specs: list[m.ModelSpec]
     now: float = 0.0
+    cpu_slots: int = 0
+    telemetry: Telemetry | None = None
     answers: dict[int, list[m.Response]] = field(default_factory=dict)
     batches: dict[bytes, list[Sent]] = field(default_factory=dict)
     others: list[tuple[Link, bytes, m.Header]] = field(default_factory=list)
@@ -41,7 +44,7 @@ class Harness:
     suspects: set[int] = field(default_factory=set)  # requests that a lost instance may still look at
 
     def __post_init__(self) -> None:
-        self.core = BatchManager(epoch=7, now=0.0)
+        self.core = BatchManager(epoch=7, now=0.0, cpu_slots=self.cpu_slots, telemetry=self.telemetry)
         self.catalog(self.specs)
 
     def catalog(self, specs: list[m.ModelSpec]) -> None:

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from batch_manager.catalog import ModelTable
-from batch_manager.devices import NO_LIMIT, Devices
+from batch_manager.devices import Devices
 from batch_manager.dispatcher import Instance, InstanceMode
 from batch_manager.model_state import ModelState
 from batch_manager.queues import Pending, State
@@ -132,12 +132,7 @@ class BatchManager:
             "models": models,
             "open_requests": self._requests.count,
             "instances": len(self.instances),
-            "devices": [
-                {"device": d.name, "slots": min(d.limit, len(d.running)), "used": d.used, "waiting": d.claimed}
-                if d.limit == NO_LIMIT
-                else {"device": d.name, "slots": d.limit, "used": d.used, "waiting": d.claimed}
-                for d in self._devices.by_name.values()
-            ],
+            "devices": [device.report() for device in self._devices.by_name.values()],
             "bridges": {peer.decode("ascii", "replace"): report for peer, report in self._bridges.items()},
         }
 

@@ -83,6 +83,11 @@ class Device:
         """Models and instances that wait for a slot."""
         return len(self._claims)
 
+    def report(self) -> dict[str, Any]:
+        """For `inferoxy status`; slots are None where there is no limit."""
+        slots = None if self.limit == NO_LIMIT else self.limit
+        return {"device": self.name, "slots": slots, "used": self.used, "waiting": self.claimed}
+
     def is_open(self, model: "ModelState") -> bool:
         """Whether this model may start a batch without asking whose turn it is."""
         slots = model.spec.slots

@@ -20,7 +20,11 @@ BUDGET_MARGIN = 0.04  # of a latency budget, for what a batch takes longer than 
 
 
 class Figures:
-    """Counters and smoothed durations of one model version. `drops` counts by reason what was not run."""
+    """Counters and smoothed durations of one model version.
+
+    `dropped` is what too much load did, `failed` what went wrong otherwise; `drops` counts by reason all requests that
+    were answered without the model.
+    """
 
     __slots__ = (
         "_recent",

@@ -370,9 +370,11 @@ class Serving:
                 orphans = model.discard(pending)
             elif pending.state is State.IN_FLIGHT and not model.spec.stateless:
                 orphans = model.sequences.answered(pending, now, has_failed=True)
-            model.figures.failed += 1
             model.figures.drops[reason] += 1
-            model.figures.dropped += code in _LOAD
+            if code in _LOAD:
+                model.figures.dropped += 1
+            elif code is not Code.CANCELLED:
+                model.figures.failed += 1
             model.active_at = now
             if self.telemetry is not None:
                 self.telemetry.dropped(pending, code, reason, now)

@@ -6,9 +6,9 @@ Invariant: the wait doubles with every early end up to a bound, and starts over 
 
 from enum import Enum
 
-FIRST_WAIT_S = 0.1
+FIRST_WAIT_S = 0.02
 LONGEST_WAIT_S = 5.0
-LIVED_LONG_S = 30.0
+LIVED_LONG_S = 10.0
 STARTS_BEFORE_READY = 5  # ends in a row of a process that was never ready, after which the stack is given up
 
 

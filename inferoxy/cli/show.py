@@ -54,9 +54,11 @@ def show_model(name: Slug, admin: AdminAddress = None, as_json: AsJson = False) 
     for key, value in model.items():
         if key not in ("name", "version") and value not in ("", {}, None):
             table.add_row(key, json.dumps(value) if isinstance(value, dict | bool) else str(value))
-    figures = ("state", "error", "queued", "in_flight", "rate", "executed", "failed", "dropped")
-    for key in (*figures, "failures", "last_error", "unplaced"):
-        if load.get(key) not in ("", None):
+    figures = ("state", "error", "queued", "in_flight", "rate", "executed", "failed", "dropped", "sequences_waiting")
+    if load.get("drops"):
+        load["drops"] = ", ".join(f"{reason} {count}" for reason, count in sorted(load["drops"].items()))
+    for key in (*figures, "drops", "failures", "last_error", "unplaced"):
+        if load.get(key) not in ("", None, {}):
             table.add_row(key, _figure(load[key]), style=STATE_STYLE.get(str(load[key]), "bold"))
     _print_tables([table, _instances_table(instances)])
 
@@ -73,8 +75,11 @@ def status(admin: AdminAddress = None, as_json: AsJson = False) -> None:
         _models_table(found["models"], _loads(found)),
         _instances_table(instances),
     ]
-    arenas = _arenas(found)
-    _print_tables([*tables, _arenas_table(arenas)] if arenas else tables)
+    if devices := found["components"].get("batch_manager", {}).get("devices"):
+        tables.append(_devices_table(devices))
+    if arenas := _arenas(found):
+        tables.append(_arenas_table(arenas))
+    _print_tables(tables)
     _warn_of_file(found)
 
 
@@ -101,8 +106,8 @@ def _components_table(components: dict[str, Row]) -> Any:
 
 
 def _models_table(models: list[Row], loads: dict[tuple[str, str], Row]) -> Any:
-    columns = ("model", "version", "state", "queued", "running", "req/s", "batch", "queue ms", "done", "failed", "from")
-    table = _table("models", *columns)
+    columns = ("model", "version", "state", "queued", "running", "req/s", "batch", "queue ms", "done", "failed")
+    table = _table("models", *columns, "dropped", "from")
     for model in models:
         load = loads.get(_key(model), {})
         _add(
@@ -116,7 +121,8 @@ def _models_table(models: list[Row], loads: dict[tuple[str, str], Row]) -> Any:
             _figure(load.get("mean_batch", "")),
             _figure(load["queue_s"] * 1e3) if "queue_s" in load else "",
             load.get("executed", ""),
-            (load.get("failed", 0) + load.get("dropped", 0)) if load else "",
+            load.get("failed", ""),
+            load.get("dropped", ""),
             model["address"] or model["artifact"],
         )
     return table
@@ -137,6 +143,13 @@ def _instances_table(instances: list[Row]) -> Any:
             _duration(row.get("age_s", 0.0)),
             row.get("error", ""),
         )
+    return table
+
+
+def _devices_table(devices: list[Row]) -> Any:
+    table = _table("execution slots", "device", "slots", "busy", "models waiting")
+    for row in devices:
+        _add(table, row["device"], row["slots"], row["used"], row["waiting"])
     return table
 
 

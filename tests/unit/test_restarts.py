@@ -12,15 +12,15 @@ def waits(restarts: Restarts, ends: int, lived_s: float = 0.0, now: float = 100.
     return found
 
 
-def test_the_wait_doubles_from_a_tenth_of_a_second_up_to_five() -> None:
-    assert waits(Restarts(), 8) == [0.1, 0.2, 0.4, 0.8, 1.6, 3.2, 5.0, 5.0]
+def test_the_wait_doubles_from_next_to_nothing_up_to_five_seconds() -> None:
+    assert waits(Restarts(), 10) == [0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.0, 5.0]
 
 
-def test_the_wait_starts_over_after_a_life_of_thirty_seconds() -> None:
+def test_the_wait_starts_over_after_a_life_of_ten_seconds() -> None:
     restarts = Restarts()
     waits(restarts, 5)
-    assert waits(restarts, 2, lived_s=30.0) == [0.1, 0.1]
-    assert waits(restarts, 2, lived_s=29.9) == [0.2, 0.4]
+    assert waits(restarts, 2, lived_s=10.0) == [0.02, 0.02]
+    assert waits(restarts, 2, lived_s=9.9) == [0.04, 0.08]
 
 
 def test_a_thousand_ends_do_not_overflow() -> None:

@@ -229,7 +229,7 @@ class Device:
         return None
 
     def _can_start(self, claim: Claim) -> bool:
-        return claim.instance is not None or self in claim.model.dispatcher.idle_on
+        return claim.instance is not None or claim.model.dispatcher.is_idle_on(self)
 
     def _rank(self, claim: Claim, head: Pending | None) -> None:
         if head is None:

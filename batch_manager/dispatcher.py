@@ -111,6 +111,10 @@ class Dispatcher:
         """The device's idle instance that worked last, so that surplus ones can be retired; there must be one."""
         return next(reversed(self.idle_on[device].values()))
 
+    def is_idle_on(self, device: Any) -> bool:
+        """Whether an instance on this device is idle."""
+        return bool(self.idle_on.get(device))
+
     def pick_busy(self) -> Instance:
         """The instance that has computed longest on its only batch; `busy` must not be empty."""
         return next(iter(self.busy.values()))
@@ -131,20 +135,20 @@ class Dispatcher:
         self._place(instance)
 
     def _place(self, instance: Instance) -> None:
-        name, device = instance.name, instance.device
+        name = instance.name
         if self.idle.pop(name, None) is not None:
-            there = self.idle_on[device]
-            del there[name]
-            if not there:
-                del self.idle_on[device]
-        self.busy.pop(name, None)
-        self.finishing.pop(name, None)
+            del self.idle_on[instance.device][name]
+        else:
+            self.busy.pop(name, None)
+            self.finishing.pop(name, None)
         if instance.mode is not InstanceMode.SERVING:
             if instance.mode is InstanceMode.DRAINING and not instance.in_flight:
                 self.finishing[name] = instance
-            return
-        if not instance.in_flight:
+        elif not instance.in_flight:
             self.idle[name] = instance
-            self.idle_on.setdefault(device, {})[name] = instance
+            there = self.idle_on.get(instance.device)
+            if there is None:
+                there = self.idle_on[instance.device] = {}
+            there[name] = instance
         elif len(instance.in_flight) < MAX_IN_FLIGHT:
             self.busy[name] = instance

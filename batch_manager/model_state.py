@@ -75,10 +75,10 @@ class Figures:
 
 
 class ModelState:
-    """One model version in the batch manager."""
+    """One model version in the batch manager. `is_guarded`: lower work has to mind it."""
 
     def __init__(self, spec: ModelSpec, now: float) -> None:
-        self.spec = spec
+        self._take_over(spec)
         self.dispatcher = Dispatcher()
         self.queue = RequestQueue(spec.batch_size)
         self.batcher = DynamicBatcher(self.queue, spec.max_queue_delay_ms / 1e3)
@@ -87,6 +87,7 @@ class ModelState:
         self.rhythm = Rhythm()
         self.pace = Pace(spec.target_fps, now)
         self.figures = Figures()
+        self.learn_at = now  # from when on a batch's time is learned from
         self.ready_since = now  # when the first of its present instances joined
         self.hello: Hello | None = None
         self.condition = Condition(model=spec.name, model_version=spec.version)
@@ -95,16 +96,10 @@ class ModelState:
         self.due_at = float("inf")
         self.hopeless_at = float("inf")  # the instant for which the next look for hopeless requests is set
 
-    @property
-    def budget_s(self) -> float:
-        """The latency budget; 0: none."""
-        return self.spec.latency_budget_ms / 1e3
-
-    @property
-    def is_guarded(self) -> bool:
-        """Whether lower work has to mind this model."""
-        spec = self.spec
-        return spec.protect == "strict" or (spec.protect == "budget" and spec.latency_budget_ms > 0)
+    def is_due(self, now: float) -> bool:
+        """Whether an idle instance should take what waits."""
+        at = self.batcher.due_at()
+        return at is not None and at <= now
 
     def latest_start(self, pending: Pending) -> float:
         """The last instant at which a waiting request can start and still be answered within the latency budget.
@@ -126,7 +121,7 @@ class ModelState:
 
     def apply(self, spec: ModelSpec) -> None:
         """The registration changed: take over what concerns queueing."""
-        self.spec = spec
+        self._take_over(spec)
         self.batcher.delay_s = spec.max_queue_delay_ms / 1e3
         self.sequences.places = spec.max_sequences
         self.sequences.idle_s = spec.sequence_idle_s
@@ -214,6 +209,11 @@ class ModelState:
         serving = self.dispatcher.idle.keys() | self.dispatcher.busy.keys()
         free = [self.dispatcher.all[n] for n in serving if self.dispatcher.all[n].sequences < self.sequences.places]
         return sorted(free, key=lambda i: (i.sequences, i.name))
+
+    def _take_over(self, spec: ModelSpec) -> None:
+        self.spec = spec
+        self.budget_s = spec.latency_budget_ms / 1e3  # 0: none
+        self.is_guarded = spec.protect == "strict" or (spec.protect == "budget" and self.budget_s > 0)
 
     def _limit(self) -> None:
         """A batch must fit every connected instance."""

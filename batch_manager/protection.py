@@ -72,7 +72,7 @@ def _slot_needed_by(guard: "ModelState", device: "Device", now: float) -> float 
     waiting = guard.head()
     is_strict = guard.spec.protect == "strict"
     if waiting is not None:
-        if device not in guard.dispatcher.idle_on:
+        if not guard.dispatcher.is_idle_on(device):
             return None  # it waits for its own instance, which has a slot
         return _NOW if is_strict else _latest_start(guard, waiting.arrived_at)
     expected_at = guard.rhythm.expected_at(now)

@@ -22,6 +22,7 @@ from batch_manager.telemetry import Telemetry
 from inferoxy import messages as m
 from inferoxy.errors import Code, InferoxyError
 
+LEARN_EVERY_S = 0.002  # the times of quick batches are learned from samples
 _LOAD = frozenset({Code.QUEUE_FULL, Code.SHED, Code.DEADLINE_EXCEEDED})  # what too much load does to requests
 
 
@@ -181,6 +182,22 @@ class Serving:
                 model.hopeless_at = at
                 self._wake_at(at, model)
 
+    def _claim(self, model: ModelState, now: float) -> None:
+        """Wait for a slot on every device with an idle instance, or for the batch to be due."""
+        if not model.is_due(now):
+            self._wake_when_due(model)
+            return
+        for device, there in model.dispatcher.idle_on.items():
+            if there:
+                device.claim(model)
+                self._shared[device] = now
+
+    def _wake_when_due(self, model: ModelState) -> None:
+        at = model.batcher.due_at()
+        if at is not None and at < model.due_at:
+            model.due_at = at
+            self._wake_at(at, model)
+
     def _wake_at(self, at: float, model: ModelState) -> None:
         self._due_count += 1
         heapq.heappush(self._due, (at, self._due_count, model))
@@ -192,20 +209,14 @@ class Serving:
             return
         dispatcher, batcher = model.dispatcher, model.batcher
         while model.queue.count and dispatcher.idle:
-            at = batcher.due_at()
-            if at is None or at > now:
-                if at is not None and at < model.due_at:
-                    model.due_at = at
-                    self._wake_at(at, model)
-                return
-            for device in dispatcher.idle_on:
-                if device.is_open(model):
-                    self._start(model, device, None, now)
+            for device, there in dispatcher.idle_on.items():
+                if there and device.is_open(model):
                     break
             else:
-                for device in dispatcher.idle_on:
-                    device.claim(model)
-                    self._shared[device] = now
+                self._claim(model, now)
+                return
+            if not self._start(model, device, None, now):
+                self._wake_when_due(model)
                 return
         while dispatcher.busy and model.queue.is_full():
             instance = dispatcher.pick_busy()
@@ -238,7 +249,7 @@ class Serving:
             claim = turn.claim
             if claim.instance is not None:
                 self._start_steps(claim.model, claim.instance, turn.at_most, now)
-            elif device in claim.model.dispatcher.idle_on:
+            else:
                 self._start(claim.model, device, turn.at_most, now)
                 self._touch(claim.model, now)
         if device.recheck_at < float("inf"):
@@ -246,10 +257,13 @@ class Serving:
         else:
             self._rechecks.pop(device, None)
 
-    def _start(self, model: ModelState, device: Device, at_most: int | None, now: float) -> None:
+    def _start(self, model: ModelState, device: Device, at_most: int | None, now: float) -> bool:
+        """Send an idle instance on this device a batch, if one is due."""
         due = model.batcher.take(now, at_most)
-        if due is not None:
-            self._send_batch(model, model.dispatcher.pick_idle(device), due[0], due[1], now)
+        if due is None:
+            return False
+        self._send_batch(model, model.dispatcher.pick_idle(device), due[0], due[1], now)
+        return True
 
     def _start_steps(self, model: ModelState, instance: Instance, at_most: int | None, now: float) -> None:
         steps = model.sequences.take(instance, at_most)
@@ -302,7 +316,8 @@ class Serving:
                 frames.extend(pending.frames)
         model.dispatcher.begin(instance, batch, now)
         instance.device.begin(instance, model.spec.slots)
-        model.pace.took(batch.size, now)
+        if model.pace.rate:
+            model.pace.took(batch.size, now)
         if self.telemetry is not None:
             self.telemetry.dispatched(model, instance, batch, now)
         self.sends.append(Send(Link.BACKEND, instance.peer, m.Batch(id=batch.id, items=items), frames))
@@ -336,7 +351,9 @@ class Serving:
                 self.release(pending, m.SlotFate.FREE)
         model.active_at = now
         model.figures.ran(header.compute_us / 1e6, batch.size, batch.waited_s)
-        model.service.saw(batch.size, now - instance.began_at)
+        if now >= model.learn_at:
+            model.learn_at = now + LEARN_EVERY_S
+            model.service.saw(batch.size, now - instance.began_at)
         model.batcher.compute_s = model.figures.compute_s
         model.dispatcher.end(instance, batch, now)
         if not instance.in_flight:
@@ -356,12 +373,14 @@ class Serving:
         """Give a request its final answer without the model; whatever an instance still says of it is dropped.
 
         Args:
-            pending: An open request.
+            pending: A request; nothing happens if it was answered, as one of a sequence that ended may have been.
             code: What it is told.
             why: And in words.
             now: Monotonic seconds.
             reason: What it is counted under; empty: the code.
         """
+        if pending.state is State.DONE:
+            return
         model: ModelState | None = pending.model
         orphans: list[Pending] = []
         if model is not None:

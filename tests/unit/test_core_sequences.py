@@ -222,7 +222,9 @@ def test_whatever_happens_steps_stay_in_order_and_nothing_lives_on_for_ever(data
     for name in ("i1", "i2"):
         box.join(name, stateless=False, batch_size=3)
     number, begun, ended = 0, 0, 0
-    ran: dict[tuple[str, int | str], list[int]] = {}
+    lives: dict[tuple[str, int | str], int] = {}  # how often each was started
+    life_of: dict[int, int] = {}
+    ran: dict[tuple[str, int | str, int], list[int]] = {}
 
     def finish(name: str) -> None:
         nonlocal begun, ended
@@ -231,7 +233,7 @@ def test_whatever_happens_steps_stay_in_order_and_nothing_lives_on_for_ever(data
         for step, request in zip(steps, box.finish(name), strict=True):
             assert step is not None
             begun, ended = begun + step.start, ended + step.end
-            steps_of = ran.setdefault((step.client, step.id), [])
+            steps_of = ran.setdefault((step.client, step.id, life_of[request]), [])
             steps_of.append(request)
             assert steps_of == sorted(steps_of)
 
@@ -240,6 +242,8 @@ def test_whatever_happens_steps_stay_in_order_and_nothing_lives_on_for_ever(data
         client, sequence_id = data.draw(st.sampled_from(["a", "b"])), data.draw(st.integers(1, 3))
         if act in ("start", "step", "end"):
             number += 1
+            lives[client, sequence_id] = lives.get((client, sequence_id), 0) + (act == "start")
+            life_of[number] = lives[client, sequence_id]
             box.request(number, sequence=m.Sequence(sequence_id, act == "start", act == "end", client))
         elif act == "finish":
             name = data.draw(st.sampled_from(["i1", "i2"]))

@@ -16,7 +16,7 @@ import zmq
 
 from batch_manager.core import BatchManager
 from batch_manager.event_log import EventLog
-from batch_manager.serving import Link
+from batch_manager.sends import Link
 from batch_manager.telemetry import Telemetry
 from inferoxy import logs, sockets, wire
 from inferoxy import messages as m

@@ -8,12 +8,14 @@ Invariant: a request that was running when its instance was lost is sent once mo
 from collections.abc import Callable
 from typing import Any
 
+from batch_manager import reports
 from batch_manager.catalog import ModelTable
 from batch_manager.devices import Devices
 from batch_manager.dispatcher import Instance, InstanceMode
 from batch_manager.model_state import ModelState
 from batch_manager.queues import Pending, State
-from batch_manager.serving import Link, Send, Serving
+from batch_manager.sends import Link, Send
+from batch_manager.serving import Serving
 from batch_manager.telemetry import Telemetry
 from inferoxy import messages as m
 from inferoxy import wire
@@ -122,14 +124,8 @@ class BatchManager:
 
     def report(self, now: float) -> dict[str, Any]:
         """For `inferoxy status`: queues and rates by model, JSON-able."""
-        models = []
-        for state in self.table.states.values():
-            load = state.load(now)
-            entry = {name: getattr(load, name) for name in load.__struct_fields__}
-            view = state.view()
-            models.append(entry | {"state": view.state, "error": view.error, "drops": dict(state.figures.drops)})
         return {
-            "models": models,
+            "models": [reports.of_model(state, now) for state in self.table.states.values()],
             "open_requests": self._requests.count,
             "instances": len(self.instances),
             "devices": [device.report() for device in self._devices.by_name.values()],
@@ -174,7 +170,7 @@ class BatchManager:
             self._release_if_free(instance, now)
 
     def _send(self, link: Link, peer: bytes, header: m.Header) -> None:
-        self._serving.sends.append(Send(link, peer, header))
+        self._serving.turns.sends.append(Send(link, peer, header))
 
     # Instances
 
@@ -211,9 +207,9 @@ class BatchManager:
             self._models_change(now)
         self._send(Link.BACKEND, peer, m.Welcome(epoch=self.epoch, heartbeat_s=SECOND_S))
         for pending in state.queue.misfits():
-            self._serving.fail(pending, Code.INVALID_REQUEST, _wrong_rows(state, pending), now)
-        self._serving.dispatch(state, now)
-        self._serving.watch(state)
+            self._serving.fail(pending, Code.INVALID_REQUEST, state.wrong_rows(pending), now)
+        self._serving.turns.dispatch(state, now)
+        self._serving.turns.watch(state)
         self._send_loads(now)
 
     def _on_heartbeat(self, peer: bytes, header: m.Heartbeat, frames: Any, now: float) -> None:
@@ -278,7 +274,7 @@ class BatchManager:
         self.instances.pop(instance.peer, None)
         state.dispatcher.remove(instance)
         state.part()
-        self._serving.rest(instance, now)
+        self._serving.turns.rest(instance, now)
         instance.device.left(instance)
         lost = f"instance {instance.name} was lost: {why}"
         self._serving.lose_steps(state, state.sequences.lost(instance, lost), lost, now)
@@ -286,14 +282,14 @@ class BatchManager:
         if not state.dispatcher.all and state.waiting:
             state.demanded = True
         self._send_loads(now)
-        self._serving.dispatch(state, now)
+        self._serving.turns.dispatch(state, now)
 
     # Models, bridges and the task manager
 
     def _on_catalog(self, peer: bytes, header: m.Catalog, frames: Any, now: float) -> None:
         for state in self.table.apply(header.models, now):
             waiting = state.queue.drain() + state.sequences.drain("its model is no longer registered")
-            self._serving.tell_endings(state)
+            self._serving.turns.tell_endings(state)
             for pending in waiting:
                 pending.state = State.NEW
                 self._serving.fail(pending, Code.MODEL_NOT_FOUND, self.table.unknown(pending.header), now)
@@ -344,9 +340,9 @@ class BatchManager:
         for client in clients:
             for step in state.sequences.gone(client):
                 self._serving.fail(step, Code.CANCELLED, "its client has left", now)
-        self._serving.tell_endings(state)
+        self._serving.turns.tell_endings(state)
         if clients:
-            self._serving.dispatch(state, now)
+            self._serving.turns.dispatch(state, now)
 
     def _on_attach(self, peer: bytes, header: m.Attach, frames: Any, now: float) -> None:
         if peer != self._task_manager:
@@ -373,20 +369,7 @@ class BatchManager:
         if not self._task_manager:
             return
         loads = [state.load(now) for state in self.table.states.values()]
-        connected = [
-            m.ConnectedInstance(
-                instance=i.name,
-                model=i.hello.model,
-                model_version=i.hello.model_version,
-                in_flight=sum(batch.open for batch in i.in_flight.values()),
-                draining=i.mode is InstanceMode.DRAINING,
-                idle_s=0.0 if i.in_flight else now - i.idle_since,
-                batches=i.batches,
-                requests=i.requests,
-                sequences=i.sequences,
-            )
-            for i in self.instances.values()
-        ]
+        connected = [reports.of_instance(instance, now) for instance in self.instances.values()]
         header = m.Loads(epoch=self.epoch, loads=loads, instances=connected)
         self._send(Link.CONTROL, self._task_manager, header)
 
@@ -420,14 +403,10 @@ class BatchManager:
             state.figures.tick(elapsed)
             if not state.spec.stateless:
                 state.sequences.expire(now)
-                self._serving.tell_endings(state)
-                self._serving.dispatch(state, now)
+                self._serving.turns.tell_endings(state)
+                self._serving.turns.dispatch(state, now)
                 for instance in list(state.dispatcher.finishing.values()):
                     self._release_if_free(instance, now)
         for peer in self._requests.silent(now, BRIDGE_LOST_S):
             self._forget_bridge(peer, now)
         self._send_loads(now)
-
-
-def _wrong_rows(model: ModelState, pending: Pending) -> str:
-    return f"leading axis: expected 1 to {model.queue.limit} rows (batch_size), found {pending.header.rows}"

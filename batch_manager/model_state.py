@@ -155,6 +155,10 @@ class ModelState:
         """Their tensors' bytes."""
         return self.queue.bytes + self.sequences.bytes
 
+    def wrong_rows(self, pending: Pending) -> str:
+        """Why a request that no batch can hold is refused."""
+        return f"leading axis: expected 1 to {self.queue.limit} rows (batch_size), found {pending.header.rows}"
+
     def discard(self, pending: Pending) -> list[Pending]:
         """Take one queued request out of turn; returns those that cannot be run without it."""
         if self.spec.stateless:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from batch_manager.core import BatchManager
-from batch_manager.serving import Link
+from batch_manager.sends import Link
 from batch_manager.telemetry import Telemetry
 from inferoxy import messages as m
 from inferoxy import wire

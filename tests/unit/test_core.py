@@ -305,7 +305,7 @@ def test_requests_of_a_bridge_that_is_gone_are_forgotten(leaving: str) -> None:
     box = Harness([spec()])
     box.request(1)
     if leaving == "bridge":
-        from batch_manager.serving import Link
+        from batch_manager.sends import Link
 
         box.core.unreachable(Link.FRONTEND, BRIDGE, box.now)
     else:

@@ -294,9 +294,10 @@ def test_a_model_over_its_target_rate_lets_others_go_first_but_takes_what_is_lef
 
 
 def test_telemetry_tells_what_happened_to_each_request_and_why() -> None:
-    box = two_models(high={"latency_budget_ms": 100.0, "protect": "none", "queue_size": 2})
     events = Telemetry()
-    box.core._serving.telemetry = events
+    high = spec("high", batch_size=1, latency_budget_ms=100.0, queue_size=2)
+    box = Harness([high], telemetry=events)
+    box.join("h", "high")
     for number in (1, 2, 3, 4):
         box.request(number, "high", timeout_s=1.0)
     box.advance(0.2)

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from batch_manager.serving import Link
+from batch_manager.sends import Link
 from inferoxy import messages as m
 from inferoxy.errors import Code
 from tests.unit.batching import BRIDGE, Harness, spec

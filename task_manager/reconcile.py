@@ -182,7 +182,10 @@ class Reconciler:
             return
         instance.move(S.FAILED, now)
         what = instance.fault or ended.reason
-        was_ready = bool(instance.ready_at) or instance.is_adopted or (not instance.fault and _is_violent(ended.code))
+        was_ready = bool(instance.ready_at) or instance.is_adopted
+        if not was_ready and not instance.fault and _is_violent(ended.code) and want is not None:
+            want.killed_unseen += 1
+            was_ready = want.killed_unseen == 1
         if not instance.ready_at and not instance.fault:
             what += " before it was seen to be ready"
         error = f"instance {instance.id} {what}"
@@ -294,6 +297,7 @@ class Reconciler:
         took_s = 0.0 if instance.is_adopted else now - instance.launched_at
         if instance.key in self.wants:
             self.wants[instance.key].history.loaded(took_s)
+            self.wants[instance.key].killed_unseen = 0
         log.info("an instance is ready", instance=instance.id, model=instance.model, took_s=round(took_s, 3))
 
     def _started(self, instance: Instance, running: Running, now: float) -> None:
@@ -368,7 +372,7 @@ class Reconciler:
 
 
 def _is_violent(code: int | None) -> bool:
-    """Ended by a signal, or nobody knows how. Such an end says nothing of loading: since the batch manager was last
-    heard, the instance may have become ready, and its first batch may have killed it.
+    """Ended by a signal, or nobody knows how. Such an end need not say anything of loading: since the batch manager
+    was last heard, the instance may have become ready, and its first batch may have killed it. Twice in a row it does.
     """
     return code is None or code < 0 or code > SIGNAL_CODES

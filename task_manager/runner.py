@@ -122,9 +122,9 @@ class Runner:
                     self._tell(Adopted(self._launcher.adopt()))
                     is_adopted = True
                 ended = self._launcher.exits(WATCH_S)
-            except InferoxyError as exc:
+            except (InferoxyError, OSError) as exc:
                 is_away = True
-                self._tell(Away(exc.message))
+                self._tell(Away(str(exc)))
                 self._closing.wait(RETRY_S)
                 continue
             if is_away:

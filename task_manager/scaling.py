@@ -31,6 +31,7 @@ class Want:
     `digest` names its present form. `owed` counts launches that are due without a waiting request: a person asked, or
     an instance crashed. `is_unloaded`: a person wants none until the next request. `pressed_since`: when the predicted
     wait went over the budget. `rolling`: how many instances there were when the form changed; 0 when none are old.
+    `killed_unseen` counts instances in a row that a signal ended before they were seen to be ready.
     """
 
     spec: ModelSpec
@@ -41,6 +42,7 @@ class Want:
     is_unloaded: bool = False
     pressed_since: float | None = None
     rolling: int = 0
+    killed_unseen: int = 0
 
 
 class Change(NamedTuple):

@@ -17,6 +17,7 @@ from pathlib import Path
 
 from inferoxy.config import ALIASES
 from inferoxy.errors import ModelUnavailable
+from inferoxy.logs import get
 from task_manager.launchers.base import (
     TAIL_BYTES,
     TAIL_LINES,
@@ -28,6 +29,8 @@ from task_manager.launchers.base import (
     readable_tail,
 )
 from task_manager.launchers.process_records import Record, RecordFiles, find_by_environment, start_ticks
+
+log = get()
 
 LOG_FOLDER = "logs/instances"
 RECORD_FOLDER = "run-state"
@@ -125,14 +128,19 @@ class ProcessLauncher(Launcher):
             for record in self._records.read():
                 if record.instance in self._processes:
                     continue
-                if not record.pid:
+                was_complete = bool(record.pid)
+                if not was_complete:
                     record.pid = find_by_environment(record.instance) or 0
                     record.start_ticks = start_ticks(record.pid) or 0 if record.pid else 0
                 pidfd = _open(record)
                 if pidfd is None:
                     self._records.remove(record.instance)
                     continue
-                self._records.write(record)
+                if not was_complete:
+                    try:
+                        self._records.write(record)
+                    except OSError as exc:  # a full disk: it is found by its environment again
+                        log.warning("could not complete a record", instance=record.instance, reason=exc.strerror)
                 self._watch(_Process(record, pidfd, None))
                 found.append(record.running())
         return found

@@ -358,3 +358,20 @@ def test_a_second_copy_goes_to_the_second_gpu_and_a_third_nowhere() -> None:
     assert devices == ["gpu:0", "gpu:1"]
     assert world.told[KEY].state == "starting"
     assert world.records.report(world.now)["models"][0]["unplaced"].count("runs a copy of it already") == 2
+
+
+def test_a_model_that_is_killed_while_it_loads_refuses_from_the_second_time_on() -> None:
+    world = World([spec()])
+    world.queued[KEY] = 1
+    told = []
+    for _ in range(2):
+        world.loads()
+        world.plan()
+        (name,) = world.starts()
+        world.launched(name)
+        world.now += 0.3
+        world.ends(name, 137, "was killed because it used more than its 128 MiB of memory (memory_mib)")
+        world.plan()
+        told.append(world.told[KEY].state)
+    assert told == ["starting", "failing"]
+    assert "128 MiB" in world.told[KEY].error

@@ -73,6 +73,7 @@ class Device:
         self.running: dict[Instance, int] = {}  # slots that each busy instance holds
         self.guards: list[ModelState] = []  # models here that are to be protected
         self.recheck_at = float("inf")  # when `pick` may give something that it does not give now
+        self._lease_at = float("inf")  # the earliest instant at which a batch may have overrun
         self._present: Counter[ModelState] = Counter()  # instances of each model
         self._claims: dict[Any, Claim] = {}
         self._heap: list[tuple[Rank, int, Claim]] = []
@@ -127,6 +128,7 @@ class Device:
         if instance not in self.running:
             self.running[instance] = slots
             self.used += slots
+            self._lease_at = min(self._lease_at, instance.expected_end() + LEASE_S)
 
     def end(self, instance: Instance) -> None:
         """The instance has nothing to compute."""
@@ -138,6 +140,9 @@ class Device:
         claim = self._claims.get(owner)
         if claim is None:
             claim = self._claims[owner] = Claim(model, instance)
+        elif instance is None and not model.queue.has_new_head:
+            return  # a head that has left since is noticed when its turn comes
+        model.queue.has_new_head = False
         self._rank(claim, claim.head())
 
     def pick(self, now: float) -> Turn | None:
@@ -149,9 +154,10 @@ class Device:
         self.recheck_at = float("inf")
         if not self._claims:
             return None
-        self._end_leases(now)
+        if now >= self._lease_at:
+            self._end_leases(now)
         if self.used >= self.limit:
-            self.recheck_at = self._lease_end()
+            self.recheck_at = self._lease_at
             return None
         seen, turn = self._choose(now)
         for claim in seen:
@@ -260,13 +266,15 @@ class Device:
         return (False, -head.priority, head.due_at, head.arrival)
 
     def _end_leases(self, now: float) -> None:
+        self._lease_at = float("inf")
         for instance, slots in self.running.items():
-            if slots and now >= instance.expected_end() + LEASE_S:
-                self.used -= slots
-                self.running[instance] = 0
-
-    def _lease_end(self) -> float:
-        return min((i.expected_end() + LEASE_S for i, slots in self.running.items() if slots), default=float("inf"))
+            if slots:
+                at = instance.expected_end() + LEASE_S
+                if now >= at:
+                    self.used -= slots
+                    self.running[instance] = 0
+                else:
+                    self._lease_at = min(self._lease_at, at)
 
 
 class Devices:

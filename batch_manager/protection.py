@@ -63,8 +63,11 @@ def can_wait(above: "list[Claim] | None", claim: "Claim", items: int, now: float
 
 
 def long_wait_at(model: "ModelState", head: Pending) -> float:
-    """From when on a request counts as having waited for long."""
-    return head.arrived_at + (model.budget_s or DEFAULT_BUDGET_S) / 2
+    """From when on a request has waited for long while nothing of its model was started.
+
+    A model of which there is simply too much always has requests that have waited; it does not starve.
+    """
+    return max(head.arrived_at, model.started_at) + (model.budget_s or DEFAULT_BUDGET_S) / 2
 
 
 def _slot_needed_by(guard: "ModelState", device: "Device", now: float) -> float | None:

@@ -104,6 +104,7 @@ class RequestQueue:
         self.count = 0
         self.items = 0
         self.bytes = 0
+        self.has_new_head = False  # set by `push`; whoever goes by the head takes it back
         self._groups: dict[str, Group] = {}
         self._full: dict[str, Group] = {}
         self._heads: list[tuple[Entry, Group]] = []
@@ -127,6 +128,7 @@ class RequestQueue:
         heapq.heappush(group.heap, entry)
         if group.heap[0] is entry:
             heapq.heappush(self._heads, (entry, group))
+            self.has_new_head = True
         group.count += 1
         group.items += pending.rows
         if group.items >= self.limit:

@@ -168,6 +168,7 @@ class Turns:
                 frames.extend(pending.frames)
         model.dispatcher.begin(instance, batch, now)
         instance.device.begin(instance, model.spec.slots)
+        model.started_at = now
         if model.pace.rate:
             model.pace.took(batch.size, now)
         if self.telemetry is not None:

@@ -41,10 +41,12 @@ class Scene(NamedTuple):
     models: int
     instances: int
     requests: int
+    shares_slots: bool = False  # all instances are on one device, which has a slot for each core
 
 
 ALONE = Scene(1, 1, 4 * BATCH)
 CROWD = Scene(1_000, 64, 10_000)
+QUEUE = Scene(1_000, 64, 10_000, shares_slots=True)
 
 
 class Peers:
@@ -61,6 +63,7 @@ class Peers:
         self._next_id = 1
         self._models: dict[int, str] = {}  # of each open request
         self._pinged_at = self._beaten_at = 0.0
+        self._revision = 0  # of the models that the bridge was shown
         self._registry = sockets.router(context, f"ipc://{run}/registry.sock")
         self._bridge = sockets.dealer(context, f"ipc://{run}/frontend.sock", b"rest-bench")
         self._instances = {
@@ -95,6 +98,7 @@ class Peers:
                 inputs=[tensor],
                 batch_size=BATCH,
                 stacked=True,
+                device="cpu" if self._scene.shares_slots else f"gpu:{number}",
             )
             sockets.send(sock, wire.encode(hello))
         self._ask([self._model(number) for number in range(self._scene.requests)])
@@ -105,7 +109,7 @@ class Peers:
         while (now := time.monotonic()) < end:
             if now >= self._pinged_at + PING_S:
                 self._pinged_at = now
-                sockets.send(self._bridge, wire.encode(m.Ping(revision=1)))
+                sockets.send(self._bridge, wire.encode(m.Ping(revision=self._revision)))
             if now >= self._beaten_at + HEARTBEAT_S:
                 self._beaten_at = now
                 for sock in self._instances:
@@ -128,6 +132,8 @@ class Peers:
                     sockets.send(sock, wire.encode(m.Result(batch=header.id, items=items, compute_us=100)))
                 elif type(header) is m.Welcome and header.error:
                     raise RuntimeError(header.error)
+                elif type(header) is m.Models:
+                    self._revision = header.revision
                 elif type(header) is m.Responses:
                     wrong = next((item for item in header.items if item.code), None)
                     if wrong is not None:

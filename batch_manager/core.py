@@ -28,6 +28,7 @@ SECOND_S = 1.0  # heartbeats of idle instances, loads, rates
 BRIDGE_LOST_S = 30.0
 CATALOG_WAIT_S = 30.0  # the time a request gets whose model cannot be looked up yet
 MAX_DEATHS = 2  # instances that one request may take down with it
+HANG_FACTOR = 20  # times longer than predicted
 MAX_HUNG = 1_024  # instances whose hanging is remembered
 
 
@@ -389,12 +390,18 @@ class BatchManager:
         self._tick_at = now + TICK_S
 
     def _hang_s(self, instance: Instance) -> float:
-        """How long a batch may take until the instance counts as hanging: nobody waits for its requests any more."""
-        spec: m.ModelSpec = instance.state.spec
+        """How long its batch may take until the instance counts as hanging.
+
+        While somebody waits for it, much longer than such batches take; what was never timed may take any time.
+        """
+        state: ModelState = instance.state
         batch = next(iter(instance.in_flight.values()))
+        limit_s = state.spec.timeout_ms / 1e3
         if any(pending is not None and pending.state is State.IN_FLIGHT for pending in batch.requests):
-            return float("inf")
-        return spec.timeout_ms / 1e3 + self._lost_s
+            if not state.service.is_known:
+                return float("inf")
+            limit_s = max(limit_s, HANG_FACTOR * state.service.predict(batch.size))
+        return limit_s + self._lost_s
 
     def _second(self, now: float) -> None:
         elapsed = now - self._second_at + SECOND_S

@@ -391,3 +391,26 @@ def test_an_instance_that_computes_on_when_nobody_waits_any_more_is_lost_and_may
     box.join("i2")
     box.request(2)
     assert running(box) == {"i2": [2]}
+
+
+def test_an_instance_that_hangs_on_one_request_of_a_batch_is_lost_and_the_others_run_again() -> None:
+    box = Harness([spec(timeout_ms=1_000.0)])
+    box.join("i1", batch_size=4)
+    learn(box, "i1", "m", 0.1)
+    box.requests_at_once([1, 2], timeout_s=60.0)
+    box.advance(6.0)
+    assert b"i1" in box.core.instances
+    box.advance(1.2)  # 20 times the 100 ms that it should take, and the silence that is granted to a hanging process
+    assert b"i1" not in box.core.instances
+    box.batches.clear()
+    box.join("i2", batch_size=4)
+    assert box.finish("i2") == [1]
+    assert box.finish("i2") == [2]
+
+
+def test_a_first_batch_may_take_as_long_as_somebody_waits_for_it() -> None:
+    box = Harness([spec(timeout_ms=1_000.0)])
+    box.join("i1")
+    box.request(1, timeout_s=600.0)
+    box.advance(500.0)
+    assert box.finish("i1") == [1]

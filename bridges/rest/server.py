@@ -13,11 +13,11 @@ import zmq
 
 from bridges import serving
 from bridges.link import Link
-from bridges.rest.app import make_app
 from bridges.rest.connections import Connections
 from bridges.rest.front import FrontProtocol, Shared
 from bridges.rest.handlers import Handlers
 from bridges.rest.head import HeadReader
+from bridges.rest.late_app import App, LateApp
 from bridges.rest.uvicorn_protocol import uvicorn_config
 from inferoxy import logs
 from inferoxy.config import Settings, split_address
@@ -40,7 +40,7 @@ async def listen(settings: Settings, link: Link, context: zmq.Context[Any]) -> "
     sock = _bind(settings.rest)
     handlers = Handlers(link.models, lambda: link.is_ready, settings.limits)
     heads = HeadReader(handlers, int(settings.limits.body_mib * 2**20))
-    config = uvicorn_config(make_app(handlers, link, settings.limits))
+    config = uvicorn_config(LateApp(lambda: _make_app(handlers, link, settings)))
     connections = Connections()
     shared = Shared(heads, link, connections, settings.limits, config)
     loop = asyncio.get_running_loop()
@@ -68,6 +68,12 @@ class RestServer:
         self._server.close()
         await self._connections.shut_down(LAST_ANSWERS_S)
         await self._connections.close()
+
+
+def _make_app(handlers: Handlers, link: Link, settings: Settings) -> App:
+    from bridges.rest.app import make_app
+
+    return make_app(handlers, link, settings.limits)
 
 
 def _bind(address: str) -> socket.socket:

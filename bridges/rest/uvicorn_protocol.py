@@ -8,13 +8,13 @@ import asyncio
 import logging
 from collections.abc import Callable
 
-from fastapi import FastAPI
 from uvicorn import Config
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
 
 from bridges.requests import request_id
 from bridges.rest.answers import HttpAnswer, error_answer
 from bridges.rest.connections import NEVER, Connections
+from bridges.rest.late_app import App
 from inferoxy.errors import InvalidRequest
 
 KEEP_ALIVE_S = 75  # an idle connection is kept for so long
@@ -25,7 +25,7 @@ logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # below it are compl
 GoBack = Callable[[bool], None]
 
 
-def uvicorn_config(app: FastAPI) -> Config:
+def uvicorn_config(app: App) -> Config:
     """How uvicorn's protocol is to behave."""
     config = Config(
         app, http="httptools", ws="none", lifespan="off", log_config=None, access_log=False,

@@ -416,4 +416,6 @@ class BatchManager:
                     self._release_if_free(instance, now)
         for peer in self._requests.silent(now, BRIDGE_LOST_S):
             self._forget_bridge(peer, now)
+        for peer in self._requests.silent(now, SECOND_S):
+            self._send(Link.FRONTEND, peer, m.Pong(epoch=self.epoch))  # which finds out whether it is gone
         self._send_loads(now)

@@ -82,7 +82,7 @@ class ModelState:
         self.dispatcher = Dispatcher()
         self.queue = RequestQueue(spec.batch_size)
         self.batcher = DynamicBatcher(self.queue, spec.max_queue_delay_ms / 1e3)
-        self.sequences = SequenceBatcher(spec.batch_size, spec.max_sequences, spec.sequence_idle_s, now)
+        self.sequences = SequenceBatcher(spec.batch_size, spec.max_sequences, spec.sequence_idle_s)
         self.service = ServiceTime()
         self.rhythm = Rhythm()
         self.pace = Pace(spec.target_fps, now)

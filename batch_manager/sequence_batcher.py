@@ -57,17 +57,15 @@ class SequenceBatcher:
         limit: Most steps of a batch.
         places: Sequences that an instance holds at a time.
         idle_s: Seconds without a request after which a sequence ends.
-        now: Monotonic seconds. For `idle_s` from now on a sequence that is not known may be one of an earlier run.
     """
 
-    def __init__(self, limit: int, places: int, idle_s: float, now: float = 0.0) -> None:
+    def __init__(self, limit: int, places: int, idle_s: float) -> None:
         self.limit = limit
         self.places = places
         self.idle_s = idle_s
         self.count = 0
         self.bytes = 0
         self.endings: list[Ending] = []  # for the caller to pass on and clear
-        self._born_at = now
         self._live: dict[Key, Sequence] = {}
         self._waiting: deque[Sequence] = deque()
         self._waiting_count = 0
@@ -85,8 +83,8 @@ class SequenceBatcher:
         """Take a request in; returns the steps of an older sequence of that id, which a new start has replaced.
 
         Raises:
-            InvalidRequest: It carries no sequence, or is a step of a sequence that was never started.
-            InferoxyError: SEQUENCE_LOST, the sequence has ended; the message says why.
+            InvalidRequest: It carries no sequence.
+            InferoxyError: SEQUENCE_LOST, the sequence has ended or was never started; the message says what is known.
         """
         step = pending.header.sequence
         if step is None or step.id in (0, ""):
@@ -105,7 +103,7 @@ class SequenceBatcher:
             if step.client:
                 self._clients.setdefault(step.client, {})[key] = live
         elif live is None or live.ending:
-            raise self._not_live(key, live, now)
+            raise self._not_live(key, live)
         live.steps.append(pending)
         live.last_at = now
         live.ending = step.end
@@ -301,15 +299,13 @@ class SequenceBatcher:
         heapq.heappush(ready, (sequence.steps[0].arrival, next(_notes), sequence))
         self._due[instance.name] = instance
 
-    def _not_live(self, key: Key, live: Sequence | None, now: float) -> InferoxyError:
-        what = f"sequence_id {key[1]!r}"
+    def _not_live(self, key: Key, live: Sequence | None) -> InferoxyError:
         why = "its last request was sent already" if live is not None else self._ended.get(key)
         if why is not None:
-            return InferoxyError(f"{what}: the sequence has ended, {why}; start it anew", Code.SEQUENCE_LOST)
-        if now - self._born_at < self.idle_s:
-            why = "it was never started, or its state was lost when the server was restarted"
-            return InferoxyError(f"{what}: expected sequence_start first, {why}", Code.SEQUENCE_LOST)
-        return InvalidRequest(f"{what}: expected a live sequence or sequence_start, found neither")
+            what = f"the sequence has ended, {why}; start it anew"
+        else:  # nobody can tell these apart: ends are not remembered for ever, and not beyond a restart
+            what = "expected sequence_start first: it was never started here, or its state is gone for long"
+        return InferoxyError(f"sequence_id {key[1]!r}: {what}", Code.SEQUENCE_LOST)
 
     def _forget(self, pending: Pending) -> None:
         self.count -= 1

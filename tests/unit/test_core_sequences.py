@@ -59,17 +59,27 @@ def endings(box: Harness) -> list[tuple[bytes, int | str, str, str]]:
 
 
 def test_a_step_of_no_sequence_is_refused_and_one_of_an_unknown_sequence_told_what_may_have_happened() -> None:
-    box = Harness([spec(stateless=False, sequence_idle_s=30)])
+    box = Harness([spec(stateless=False)])
     box.join("i1", stateless=False)
     box.request(1)
     assert box.code(1) == Code.INVALID_REQUEST
     box.request(2, sequence=sequence(5))
     assert box.code(2) == Code.SEQUENCE_LOST
-    assert "sequence_id 5" in box.answers[2][0].error
-    assert "restarted" in box.answers[2][0].error
-    box.advance(31.0)  # whatever lived in an earlier run is over by now
-    box.request(3, sequence=sequence(5))
-    assert box.code(3) == Code.INVALID_REQUEST
+    assert "sequence_id 5: expected sequence_start first" in box.answers[2][0].error
+
+
+def test_a_silent_bridge_is_asked_whether_it_is_there_so_that_its_sequences_end_soon() -> None:
+    box = Harness([spec(stateless=False)])
+    box.join("i1", stateless=False)
+    box.request(1, sequence=sequence(5, start=True, client=f"{BRIDGE.decode()}:aa"))
+    box.finish("i1")
+    box.tell(BRIDGE, m.Ping())
+    box.others.clear()
+    box.advance(2.1)
+    assert any(peer == BRIDGE and isinstance(header, m.Pong) for _, peer, header in box.others)
+    box.core.unreachable(Link.FRONTEND, BRIDGE, box.now)
+    box.collect()
+    assert [reason for *_, reason in endings(box)] == ["client_gone"]
 
 
 def test_idle_sequence_is_ended_the_instance_told_why_and_the_client_with_its_next_step() -> None:

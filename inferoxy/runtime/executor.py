@@ -1,7 +1,7 @@
 """Run prepared batches on a backend, in the computing thread.
 
 One request never disturbs another: when a call fails for several stateless requests, each is run again alone, and only
-the guilty fail.
+the guilty fail. What becomes of sequences is told in `_run_steps`.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -10,9 +10,9 @@ from itertools import groupby
 from time import monotonic
 from typing import Any
 
-from inferoxy.errors import DeadlineExceeded, InferoxyError, InvalidRequest, ModelError
+from inferoxy import messages as m
+from inferoxy.errors import DeadlineExceeded, InferoxyError, InternalError, InvalidRequest, ModelError
 from inferoxy.kept import Kept
-from inferoxy.messages import EndSequence
 from inferoxy.runtime import stacking
 from inferoxy.runtime.backend import Answer, Backend, EachBackend, Outcome, SequenceBackend, StackedBackend
 from inferoxy.runtime.buffers import Buffers
@@ -28,7 +28,7 @@ class Executor:
 
     Args:
         backend: The loaded model.
-        stateless: Requests may be run again.
+        stateless: Requests are no steps of sequences, and may be run again.
         pool: Where pictures are encoded.
         send: Takes the frames of each RESULT message, in this thread or a pool thread.
     """
@@ -50,7 +50,9 @@ class Executor:
         What cannot be joined is left to `run`, which finds out whose fault it is.
         """
         items = batch.items
-        if batch.needs_pool or not isinstance(self._backend, StackedBackend) or any(item.error for item in items):
+        if batch.needs_pool or not isinstance(self._backend, StackedBackend) or not self._stateless:
+            return
+        if any(item.error or item.is_bare_end for item in items):
             return
         if all(item.group == items[0].group for item in items):
             try:
@@ -70,42 +72,63 @@ class Executor:
         send = self._in_order.open() if self._in_order else self._send_now
         reply = Reply(batch, self._signature, self._forms, self._pool, send)
         began = monotonic()
-        is_ready = batch.inputs is not None and batch.deadline >= began
-        live = batch.items if is_ready else []
-        for item in () if is_ready else batch.items:
-            if item.error is None and item.deadline < began:
-                item.error = DeadlineExceeded(
-                    f"the request's time was over {began - item.deadline:.3f} s before its turn"
-                )
-            if item.error is None:
-                live.append(item)
-            else:
-                reply.fail(item, item.error)
-        backend = self._backend
-        if isinstance(backend, StackedBackend):
-            self._run_stacked(backend, live, reply, batch.inputs if is_ready else None)
-        elif isinstance(backend, EachBackend):
-            self._run_each(backend, live, reply)
-        elif isinstance(backend, SequenceBackend):
-            self._run_steps(backend, live, reply)
+        if batch.deadline < began:
+            for item in batch.items:
+                if item.error is None and item.deadline < began:
+                    late_s = began - item.deadline
+                    item.error = DeadlineExceeded(f"the request's time was over {late_s:.3f} s before its turn")
+        if not self._stateless:
+            self._run_steps(batch.items, reply)
+        elif batch.inputs is not None and batch.deadline >= began:
+            self._run_together(batch.items, reply, batch.inputs)
+        else:
+            self._run_together([item for item in batch.items if self._is_to_run(item, reply)], reply)
         compute_s = monotonic() - began
         batch.inputs = None
         reply.finish(compute_s, None if self._in_order else later)
         return compute_s
 
-    def end_sequence(self, message: EndSequence) -> None:
+    def end_sequence(self, message: m.EndSequence) -> None:
         """The batch manager says that a sequence is over."""
         self._end(message.client, message.sequence, message.reason)
 
+    def end_sequences(self) -> None:
+        """Nobody goes on with any sequence that lives here: the instance ends, or the batch manager knows none of them.
+
+        For the model they have failed: their clients had not ended them, and are told that their state is lost.
+        """
+        for model_id in self._sequences.drain():
+            self._tell_end(model_id, "failed")
+
     def close(self) -> None:
         """End what lives and let the backend go."""
-        if isinstance(self._backend, SequenceBackend):
-            for model_id in self._sequences.drain():
-                self._tell_end(self._backend, model_id, "failed")
+        self.end_sequences()
         self._backend.close()
 
     def _send_now(self, frames: list[Any], is_last: bool) -> None:
         self._send(frames)
+
+    @staticmethod
+    def _is_to_run(item: Item, reply: Reply) -> bool:
+        """Whether the model is to see this request; else it is answered."""
+        if item.error is not None:
+            reply.fail(item, item.error)
+        elif item.is_bare_end:
+            reply.nothing(item)
+        else:
+            return True
+        return False
+
+    def _run_together(self, items: list[Item], reply: Reply, inputs: dict[str, Array] | None = None) -> None:
+        """Run requests that are without fault; `inputs` are theirs, if they were joined before."""
+        backend = self._backend
+        if isinstance(backend, StackedBackend):
+            self._run_stacked(backend, items, reply, inputs)
+        elif isinstance(backend, EachBackend):
+            self._run_each(backend, items, reply)
+        elif isinstance(backend, SequenceBackend):
+            for item in items:
+                self._run_step(backend, item, reply)
 
     def _run_stacked(
         self, backend: StackedBackend, items: list[Item], reply: Reply, inputs: dict[str, Array] | None
@@ -201,39 +224,73 @@ class Executor:
         reply.answers(item, [answer])
         return not answer.final
 
-    def _run_steps(self, backend: SequenceBackend, items: list[Item], reply: Reply) -> None:
+    def _run_steps(self, items: list[Item], reply: Reply) -> None:
+        """Run steps of sequences, in order.
+
+        A first step runs by itself, because nothing may run behind one that has failed: its sequence does not live.
+        Any other step that fails leaves its sequence alive. A last step ends it whatever becomes of that step.
+        """
+        together: list[Item] = []
         for item in items:
             step = item.sequence
             if step is None:
                 reply.fail(item, InvalidRequest("sequence_id: expected one, this model is stateful; found none"))
                 continue
-            try:
-                if step.start:
-                    self._start(backend, step.client, step.id)
-                outcome = backend.infer_sequence(self._sequences.find(step.client, step.id), item.request)
-            except Exception as exc:
-                reply.fail(item, exc)
-            else:
-                self._settle([(item, outcome)], reply)
+            if step.start:
+                self._run_together(together, reply)
+                together = []
+                self._start(item, step)
+            elif item.error is None and not item.is_bare_end:
+                self._check_alive(item, step)
+            if self._is_to_run(item, reply):
+                together.append(item)
+            if step.start or step.end:
+                self._run_together(together, reply)
+                together = []
             if step.end:
                 self._end(step.client, step.id, "ended")
+            elif step.start and item.error is not None:
+                self._end(step.client, step.id, "failed")
+        self._run_together(together, reply)
 
-    def _start(self, backend: SequenceBackend, client: str, sequence: int | str) -> None:
-        self._end(client, sequence, "ended")  # a sequence that is started again begins anew
-        model_id = self._sequences.start(client, sequence)
+    def _run_step(self, backend: SequenceBackend, item: Item, reply: Reply) -> None:
+        step = item.sequence
+        if step is None:
+            raise InternalError("a step without a sequence")
         try:
-            backend.start_sequence(model_id)
-        except Exception:
-            self._sequences.end(client, sequence)
-            raise
+            outcome = backend.infer_sequence(self._sequences.find(step.client, step.id), item.request)
+        except Exception as exc:
+            reply.fail(item, exc)
+        else:
+            self._settle([(item, outcome)], reply)
+
+    def _start(self, item: Item, step: m.Sequence) -> None:
+        """Begin a sequence, unless its first step is at fault already; one that lives under its id has ended."""
+        self._end(step.client, step.id, "ended")
+        if item.error is not None:
+            return
+        model_id = self._sequences.start(step.client, step.id)
+        if isinstance(self._backend, SequenceBackend):
+            try:
+                self._backend.start_sequence(model_id)
+            except Exception as exc:
+                self._sequences.end(step.client, step.id)
+                item.error = exc
+
+    def _check_alive(self, item: Item, step: m.Sequence) -> None:
+        try:
+            self._sequences.find(step.client, step.id)
+        except InferoxyError as exc:
+            item.error = exc
 
     def _end(self, client: str, sequence: int | str, reason: str) -> None:
         model_id = self._sequences.end(client, sequence)
-        if model_id is not None and isinstance(self._backend, SequenceBackend):
-            self._tell_end(self._backend, model_id, reason)
+        if model_id is not None:
+            self._tell_end(model_id, reason)
 
-    def _tell_end(self, backend: SequenceBackend, model_id: int | str, reason: str) -> None:
-        try:
-            backend.end_sequence(model_id, reason)
-        except Exception as exc:  # nobody waits for an answer to this
-            describe(exc)
+    def _tell_end(self, model_id: int | str, reason: str) -> None:
+        if isinstance(self._backend, SequenceBackend):
+            try:
+                self._backend.end_sequence(model_id, reason)
+            except Exception as exc:  # nobody waits for an answer to this
+                describe(exc)

@@ -33,10 +33,14 @@ Chunk = bytes | memoryview | Array  # one tensor: its bytes, or an array where i
 
 
 class Item:
-    """One request of a batch on its way through the instance; `error` says why it will not be run."""
+    """One request of a batch on its way through the instance.
+
+    `error` says why it will not be run or what running it has come to. `is_bare_end`: it only ends its sequence, and
+    nothing of it but the payload is set.
+    """
 
     __slots__ = (
-        "chunks", "deadline", "error", "group", "layout", "payload", "request", "request_id", "rows",
+        "chunks", "deadline", "error", "group", "is_bare_end", "layout", "payload", "request", "request_id", "rows",
         "sequence", "ticket", "writer",
     )  # fmt: skip
 
@@ -53,6 +57,7 @@ class Item:
         self.sequence = item.sequence
         self.deadline = now + item.timeout_us / 1e6 if item.timeout_us > 0 else inf
         self.error: Exception | None = None
+        self.is_bare_end = False
         self.writer: SlotWriter | None = None  # where large outputs go, if anywhere
 
 
@@ -150,6 +155,9 @@ class Intake:
         return prepared
 
     def _read(self, item: Item, source: BatchItem, frames: Sequence[wire.Frame]) -> None:
+        sequence = source.sequence
+        if sequence is not None and sequence.end and self._read_bare_end(item, source, frames):
+            return
         raw = bytes(source.payload)
         item.payload, layout = payload, _ = self._kept.get(raw) or self._understand(raw)
         item.layout = layout
@@ -163,6 +171,16 @@ class Intake:
         item.rows, item.group = layout.rows, layout.group
         if not self._stacked and not layout.encoded:
             self._make_request(item)
+
+    @staticmethod
+    def _read_bare_end(item: Item, source: BatchItem, frames: Sequence[wire.Frame]) -> bool:
+        """Whether the last request of a sequence has no tensors, and so is not to be run."""
+        payload = wire.decode_payload(source.payload)
+        if payload.tensors:
+            return False
+        wire.spread((), source.data, frames)
+        item.payload, item.is_bare_end = payload, True
+        return True
 
     def _understand(self, raw: bytes) -> tuple[Payload, Layout]:
         payload = wire.decode_payload(Raw(raw))
@@ -227,7 +245,11 @@ class Intake:
         item.request = Request(arrays, payload.parameters or {}, item.request_id, draw)
 
     def _start(self, prepared: PreparedBatch) -> None:
-        busy = [item for item in prepared.items if item.error is None and (self._prepares or item.layout.encoded)]
+        busy = [
+            item
+            for item in prepared.items
+            if item.error is None and not item.is_bare_end and (self._prepares or item.layout.encoded)
+        ]
         if busy:
             shared = self._each.begin(len(busy)) if self._each else None
             if len(busy) == 1 and self._is_idle():

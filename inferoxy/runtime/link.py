@@ -23,7 +23,8 @@ from inferoxy.runtime.session import Session
 
 LINGER_MS = 2_000  # what the last results may take to leave when the instance ends in order
 
-Work = PreparedBatch | m.EndSequence
+# WHO: the batch manager knows of no sequence that lives here, because it was restarted or believed this instance lost.
+Work = PreparedBatch | m.EndSequence | m.Who
 Outgoing = list[Any] | Callable[[], list[Any]]  # a message, or what makes it when its turn has come
 log = logging.getLogger("inferoxy.runtime")
 
@@ -119,6 +120,8 @@ class Link:
                     work.append(message)
                 else:
                     self._say(self._session.handle(message, now))
+                    if isinstance(message, m.Who):
+                        work.append(message)
         except InvalidRequest as exc:  # the batch manager's other messages are unharmed
             log.warning("a message from the batch manager was dropped: %s", exc)
 

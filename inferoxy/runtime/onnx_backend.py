@@ -5,8 +5,11 @@ any other gets its requests one by one. yolo/ builds on `Session`.
 Options: `stacked` (true or false) overrides what the shapes suggest; `providers`, a list, what the device suggests.
 """
 
+import logging
 from collections.abc import Sequence
+from math import prod
 from pathlib import Path
+from time import monotonic
 from typing import Any
 
 import numpy as np
@@ -25,8 +28,10 @@ from inferoxy.runtime.backend import (
 )
 from inferoxy.runtime.cores import cores
 from inferoxy.runtime.sdk import Array, Request
+from inferoxy.tensors import DTYPES
 
 PLATFORM = "onnxruntime"
+WARM_UP_AT_MOST_BYTES = 1 << 28  # of one input
 CPU, CUDA = "CPUExecutionProvider", "CUDAExecutionProvider"
 OPTIONS: dict[str, tuple[type, ...]] = {"stacked": (bool,), "providers": (list,)}
 DATATYPES = {
@@ -44,6 +49,8 @@ DATATYPES = {
     "tensor(double)": "FP64",
     "tensor(string)": "BYTES",
 }
+
+log = logging.getLogger("inferoxy.runtime")
 
 
 class Session:
@@ -83,6 +90,12 @@ class Session:
         results: list[Array] = self._session.run(self._names, inputs)
         return results
 
+    def time_run(self, inputs: dict[str, Array]) -> float:
+        """The seconds that a run on these inputs takes. The very first says little: it also allocates memory."""
+        began = monotonic()
+        self.run(inputs)
+        return monotonic() - began
+
     @property
     def is_stackable(self) -> bool:
         """Whether the first dimension of everything is one free dimension: the batch axis."""
@@ -108,12 +121,15 @@ def load(config: InstanceConfig) -> Backend:
                 raise ModelUnavailable(
                     f"options.stacked: expected a free first dimension everywhere, found {spec.name} {list(spec.shape)}"
                 )
-        return OnnxStacked(session, Signature(
-            session.inputs, session.outputs, config.batch_size, PLATFORM, metadata=metadata, fresh_outputs=True
-        ))  # fmt: skip
-    return OnnxEach(session, Signature(
-        session.inputs, session.outputs, 1, PLATFORM, metadata=metadata, fresh_outputs=True
+        batch_size = config.batch_size
+        kind: type[OnnxStacked | OnnxEach] = OnnxStacked
+    else:
+        batch_size, kind = 1, OnnxEach
+    backend = kind(session, Signature(
+        session.inputs, session.outputs, batch_size, PLATFORM, metadata=metadata, fresh_outputs=True
     ))  # fmt: skip
+    backend.warm_s = _warm_up(session, stacked)
+    return backend
 
 
 class OnnxStacked(StackedBackend):
@@ -143,6 +159,23 @@ class OnnxEach(EachBackend):
         except Exception as exc:
             return exc
         return Answer(dict(zip([s.name for s in self._session.outputs], results, strict=True)))
+
+
+def _warm_up(session: Session, stacked: bool) -> float:
+    """Run one row of zeros twice where the shapes say what that is; the seconds of the second run, or 0."""
+    inputs: dict[str, Array] = {}
+    for spec in session.inputs:
+        shape = (1, *spec.shape[1:]) if stacked else spec.shape
+        dtype = DTYPES.get(spec.datatype)
+        if dtype is None or any(d < 0 for d in shape) or prod(shape) * dtype.itemsize > WARM_UP_AT_MOST_BYTES:
+            return 0.0
+        inputs[spec.name] = np.zeros(shape, dtype)
+    try:
+        session.run(inputs)
+        return session.time_run(inputs)
+    except Exception as exc:  # zeros may be no input for it: requests will tell
+        log.info("the model was not warmed up: it cannot run on zeros: %s", exc)
+        return 0.0
 
 
 def _providers(config: InstanceConfig) -> list[Any]:

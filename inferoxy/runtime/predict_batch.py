@@ -2,18 +2,21 @@
 
 A sample is a dict of the request's parameters and `image`, RGB UINT8 [height, width, 3]; a result is a dict of
 `prediction`, a JSON-able dict, and `image`, the picture or None. A prediction with `finished: False` is followed by
-more results of the same request. `init` is called for each request whose parameters hold `init`, before its batch is
-run. Whatever else a result holds comes back as a parameter, as the request's own parameters do.
+more results of the same request. `init` is called for each request whose parameters hold `init`, an object or its JSON,
+before its batch is run. Whatever else a result holds comes back as a parameter, as the request's own parameters do.
+Of a stateful model a batch holds consecutive frames of one sequence, and `init` comes between the frames before its
+request and the rest. What the module remembers is the sequence's state, so an instance can hold one sequence only.
 """
 
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from types import ModuleType
 from typing import Any
 
 import msgspec
 import numpy as np
 
-from inferoxy.errors import InvalidRequest, ModelError
+from inferoxy.errors import InvalidRequest, ModelError, ModelUnavailable
 from inferoxy.messages import InstanceConfig, TensorSpec
 from inferoxy.runtime.backend import PICTURE, Answer, EachBackend, Outcome, Signature, plain
 from inferoxy.runtime.sdk import Array, Request
@@ -43,9 +46,18 @@ class _Prediction(Answer):
 
 
 class PredictBatch(EachBackend):
-    """Runs the functions of a module."""
+    """Runs the functions of a module.
+
+    Raises:
+        ModelUnavailable: It is to hold several sequences.
+    """
 
     def __init__(self, module: ModuleType, config: InstanceConfig) -> None:
+        if not config.stateless and config.max_sequences > 1:
+            raise ModelUnavailable(
+                f"max_sequences: expected 1, found {config.max_sequences}: predict_batch keeps its state in its "
+                f"module, one for each instance; a Model with infer_sequence can keep several"
+            )
         super().__init__(
             Signature(
                 inputs=[TensorSpec(IMAGE, "UINT8", (-1, -1, 3))],
@@ -58,6 +70,7 @@ class PredictBatch(EachBackend):
         )
         self._predict_batch = module.predict_batch
         self._init = getattr(module, INIT, None)
+        self._keeps_order = not config.stateless
 
     def infer_each(self, requests: list[Request]) -> Sequence[Outcome]:
         """Outcomes of all requests.
@@ -66,6 +79,19 @@ class PredictBatch(EachBackend):
             ModelError: The results cannot be told apart by request.
             Exception: Whatever predict_batch raises.
         """
+        again = [at for at, request in enumerate(requests) if at and INIT in request.parameters]
+        if not again or not self._keeps_order:
+            return self._predict(requests)
+        outcomes: list[Outcome] = []
+        for start, stop in pairwise([0, *again, len(requests)]):
+            part = requests[start:stop]
+            try:
+                outcomes += self._predict(part)
+            except Exception as exc:  # the frames of other parts have been run, or still can be
+                outcomes += [exc] * len(part)
+        return outcomes
+
+    def _predict(self, requests: list[Request]) -> list[Outcome]:
         outcomes: list[Outcome] = [self._initialised(request) or () for request in requests]
         able = [index for index, outcome in enumerate(outcomes) if not isinstance(outcome, Exception)]
         if able:
@@ -79,13 +105,18 @@ class PredictBatch(EachBackend):
         return outcomes
 
     def _initialised(self, request: Request) -> Exception | None:
-        wanted = request.parameters.get(INIT)
-        if wanted is None:
+        found = wanted = request.parameters.get(INIT)
+        if found is None:
             return None
         if self._init is None:
             return InvalidRequest("parameters.init: this model has no init function")
+        if isinstance(found, str):  # a URL's query and gRPC can carry no object
+            try:
+                wanted = msgspec.json.decode(found)
+            except msgspec.DecodeError:
+                pass
         if not isinstance(wanted, dict):
-            return InvalidRequest(f"parameters.init: expected an object of keyword arguments, found {wanted!r:.80}")
+            return InvalidRequest(f"parameters.init: expected an object of keyword arguments, found {found!r:.80}")
         try:
             self._init(**wanted)
         except Exception as exc:  # concerns the request that asked for it

@@ -17,7 +17,7 @@ from inferoxy import wire
 from inferoxy.arena import SLOT_MIN_BYTES
 from inferoxy.errors import Code, InferoxyError
 from inferoxy.kept import Kept
-from inferoxy.messages import Result, ResultItem, Tensor
+from inferoxy.messages import Result, ResultItem, ResultPayload, Tensor
 from inferoxy.runtime.backend import PICTURE, Answer, Signature
 from inferoxy.runtime.forms import Form
 from inferoxy.runtime.intake import Item, PreparedBatch
@@ -30,6 +30,7 @@ Forms = Kept[tuple[Any, ...], Form]
 MAX_FORMS = 1_024
 MAX_ERROR_CHARS = 4096
 TRACEBACK_EVERY_S = 1.0
+_NOTHING = wire.encode_payload(ResultPayload([]))
 
 log = logging.getLogger("inferoxy.runtime")
 _logged_at = -TRACEBACK_EVERY_S
@@ -68,6 +69,7 @@ class Reply:
 
     def fail(self, item: Item, error: Exception) -> None:
         """The request has failed."""
+        item.error = error
         code, message = describe(error)
         self._items.append(ResultItem(item.ticket, code=code, error=message))
 
@@ -92,6 +94,10 @@ class Reply:
             self._later.append((item, answers))
         else:
             self._append(*self._encode(item, answers))
+
+    def nothing(self, item: Item) -> None:
+        """The request was only to end its sequence, which it has done."""
+        self._items.append(ResultItem(item.ticket, payload=_NOTHING))
 
     def end(self, item: Item) -> None:
         """The request was answered before; nothing more follows."""
@@ -155,6 +161,7 @@ class Reply:
             for answer in answers:
                 items.append(self._encode_one(item, answer, frames))
         except Exception as exc:  # the model's drawing, or a prediction that cannot be encoded
+            item.error = exc
             code, message = describe(exc)
             items.append(ResultItem(item.ticket, code=code, error=message))
         return items, frames

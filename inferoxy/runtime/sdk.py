@@ -81,10 +81,17 @@ class Model:
         """Called once, before the first batch; raising here fails the instance and shows the traceback to callers."""
 
     def start_sequence(self, sequence_id: int | str) -> None:
-        """Called before the first request of a sequence."""
+        """Called before the first request of a sequence; raising fails that request, and the sequence does not live."""
 
     def end_sequence(self, sequence_id: int | str, reason: str) -> None:
-        """Called once after the last: drop the state. Reason: ended, idle, client_gone or failed."""
+        """Called once after the last request: drop the state. What it raises is logged and has no other effect.
+
+        Args:
+            sequence_id: As in `start_sequence`.
+            reason: "ended": its client said so, or started it anew. "idle": no request came for `sequence_idle_s`.
+                "client_gone": its client's connection broke. "failed": its first request failed, or the server could
+                not keep it: this instance ends, or the server's memory of it is lost. Its client is told.
+        """
 
     def close(self) -> None:
         """Called when the instance ends in order."""

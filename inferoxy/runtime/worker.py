@@ -65,6 +65,7 @@ def hello_for(config: m.InstanceConfig, backend: Backend) -> m.Hello:
         metadata=signature.metadata,
         pid=os.getpid(),
         arena=bool(config.arena),
+        compute_us=int(backend.warm_s * 1e6),
     )
 
 
@@ -128,6 +129,9 @@ class Worker:
     def _perform(self, work: Work) -> None:
         if isinstance(work, m.EndSequence):
             self._executor.end_sequence(work)
+            return
+        if isinstance(work, m.Who):
+            self._executor.end_sequences()
             return
         if self._holds:
             self._holds = False

@@ -207,13 +207,38 @@ def test_predict_batch_with_unfinished_results_and_drawn_pictures(end: BatchMana
     end.stop(instance)
 
 
+def test_a_bare_end_is_answered_and_told_to_the_model(end: BatchManagerEnd) -> None:
+    instance = end.launch(SUM, stateless=False)
+    assert end.welcome(instance).compute_us == 0
+    bare = Call(sequence=m.Sequence(7, end=True))
+    (first,), (ended,), (late,) = end.ask(instance, _step(1, 7, start=True), bare, _step(1, 7))
+    assert first.tensors["OUTPUT"].tolist() == [1]
+    assert (ended.code, ended.tensors, ended.prediction) == ("", {}, None)
+    assert late.code == "SEQUENCE_LOST"
+    end.stop(instance)
+    assert "ended 7 ended" in instance.output()
+
+
+def test_a_batch_manager_that_has_forgotten_an_instance_has_forgotten_its_sequences(end: BatchManagerEnd) -> None:
+    instance = end.launch(SUM, stateless=False, max_sequences=2)
+    end.welcome(instance)
+    end.ask(instance, _step(1, 7, start=True), _step(1, 8, start=True))
+    end.send(instance, m.Who(epoch=2))
+    end.welcome(instance)
+    ((again,),) = end.ask(instance, _step(5, 7, start=True))
+    assert again.tensors["OUTPUT"].tolist() == [5]
+    assert instance.output().count("failed") == 2
+    end.stop(instance)
+    assert instance.output().count("ended 7 failed") == 2
+
+
 def test_sequences_keep_their_state_until_they_end(end: BatchManagerEnd) -> None:
     instance = end.launch(SUM, stateless=False, max_sequences=2)
     hello = end.welcome(instance)
     assert (hello.stateless, hello.max_sequences) == (False, 2)
     (a,), (b,) = end.ask(instance, _step(1, 7, start=True), _step(2, 7))
     assert (a.tensors["OUTPUT"].tolist(), b.tensors["OUTPUT"].tolist()) == ([1], [3])
-    end.send(instance, m.EndSequence(sequence=7, client="client", reason="idle"))
+    end.send(instance, m.EndSequence(sequence=7, reason="idle"))
     ((lost,), (new,)) = end.ask(instance, _step(4, 7), _step(5, 8, start=True, end=True))
     assert lost.code == "SEQUENCE_LOST"
     assert new.tensors["OUTPUT"].tolist() == [5]
@@ -405,6 +430,7 @@ def test_a_detector_answers_pictures(end: BatchManagerEnd, tmp_path: Path) -> No
     instance = end.launch(path)
     hello = end.welcome(instance)
     assert hello.metadata["names"] == metadata["names"]
+    assert hello.compute_us > 0
     image = np.full((64, 128, 3), 50, np.uint8)
     png = cv2.imencode(".png", image)[1].tobytes()
     calls = [Call(picture=(png, "png", image.shape), form="prediction", draw="jpeg"), Call({"x": image})]

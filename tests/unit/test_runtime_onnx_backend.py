@@ -39,6 +39,33 @@ def test_without_one_batch_axis_requests_go_one_by_one(tmp_path: Path, batch: in
     np.testing.assert_array_equal(answer.tensors["y"].ravel(), np.arange(4 * rows) * 2)
 
 
+@pytest.mark.parametrize("batch", ["n", 1, 3])
+def test_a_second_run_is_timed_where_the_shapes_are_known(tmp_path: Path, batch: int | str) -> None:
+    assert 0 < load(onnx_models.doubler(tmp_path / "m.onnx", batch, batch), runtime="onnx").warm_s < 1
+
+
+@pytest.mark.parametrize("dims", [["h", "w", 3], [1, "h", "w", 3]])
+def test_nothing_is_run_where_the_shapes_are_not_known(tmp_path: Path, dims: list[int | str]) -> None:
+    assert load(onnx_models.picture_sum(tmp_path / "m.onnx", dims), runtime="onnx").warm_s == 0
+
+
+def test_a_model_that_cannot_run_on_zeros_is_loaded_all_the_same(tmp_path: Path) -> None:
+    gather = helper.make_node("Gather", ["table", "index"], ["y"])
+    shift = helper.make_node("Sub", ["x", "ten"], ["index"])
+    constants = {"table": np.arange(3, dtype=np.float32), "ten": np.array(10, np.int64)}
+    path = onnx_models.save(
+        tmp_path / "m.onnx",
+        [shift, gather],
+        [("x", TensorProto.INT64, [1])],
+        [("y", onnx_models.FLOAT, [1])],
+        constants,
+    )
+    with Rig(path, runtime="onnx") as rig:
+        assert rig.backend.warm_s == 0
+        assert rig.one(Call({"x": np.array([12])})).tensors["y"].tolist() == [2]
+        assert "indices element out of data bounds" in rig.one(Call({"x": np.array([0])})).error
+
+
 def test_options_decide_where_shapes_mislead(tmp_path: Path) -> None:
     path = onnx_models.doubler(tmp_path / "m.onnx", "n", "m")
     assert isinstance(load(path, options={"stacked": True}), StackedBackend)

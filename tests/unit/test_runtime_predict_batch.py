@@ -103,16 +103,12 @@ def test_only_the_guilty_sample_fails(rig: Rig) -> None:
     assert good.prediction == late.prediction
 
 
-def test_a_stateful_batch_that_fails_is_not_run_again(tmp_path: Path) -> None:
-    with Rig(write_model(tmp_path, CODE), stateless=False) as rig:
-        answers = rig.run(_raw(), _raw(parameters={"poison": True}))
-        assert [answer.code for (answer,) in answers] == ["MODEL_ERROR", "MODEL_ERROR"]
-        assert len(_calls(rig)) == 1
-
-
 def test_init_is_called_with_what_a_request_says(rig: Rig) -> None:
-    answer = rig.one(_raw(parameters={"init": {"add": 5}}))
-    assert answer.prediction["add"] == 5
+    for add, wanted in ((5, {"add": 5}), (6, '{"add": 6}')):
+        assert rig.one(_raw(parameters={"init": wanted})).prediction["add"] == add
+    for wrong in ("now", "[1]", '{"add": 7', 7, [7]):
+        answer = rig.one(_raw(parameters={"init": wrong}))
+        assert f"expected an object of keyword arguments, found {wrong!r}" in answer.error
 
 
 def test_init_that_fails_fails_its_request_alone(rig: Rig) -> None:

@@ -176,9 +176,11 @@ class Yolo(EachBackend):
         return Detections(boxes, found.scores[kept], found.class_ids[kept], self._names, image)
 
     def _first_run(self) -> Array:
-        """Run once: memory is allocated, and the shape of the output is seen."""
+        """Run before there are requests: the shape of the output is seen, and what a warm run takes."""
         shape = (self._fixed_batch or 1, 3, self._height, self._width)
-        outputs = self._session.run({self._session.inputs[0].name: np.zeros(shape, self._dtype)})
+        inputs = {self._session.inputs[0].name: np.zeros(shape, self._dtype)}
+        outputs = self._session.run(inputs)
+        self.warm_s = self._session.time_run(inputs)
         if outputs[0].ndim != 3:
             raise ModelUnavailable(
                 f"output {self._session.outputs[0].name}: expected 3 dimensions, found {list(outputs[0].shape)}"

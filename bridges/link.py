@@ -14,23 +14,21 @@ from typing import Any
 
 import zmq
 
+from bridges.collecting import COLLECT_AT_MOST, Collector, OnDone
+from bridges.departed import Departed
 from bridges.models import ModelIndex
 from bridges.pending import Answer, OnResponse, Pending, PendingRequests, refresh_timeout
 from bridges.slots import Placer, RequestSlots
 from inferoxy import logs, sockets, wire
 from inferoxy import messages as m
 from inferoxy.arena import OwnedSlot
-from inferoxy.errors import Code, InferoxyError, PayloadTooLarge, error_from
+from inferoxy.errors import Code, InferoxyError, error_from
 
 PING_S = 0.25
 SILENT_S = 1.0  # without a word for so long the batch manager counts as away, and requests are held
 GRACE_S = 0.5  # the batch manager enforces deadlines; this is for when it cannot
 JOIN_AT_MOST = 256  # requests in one message
-COLLECT_AT_MOST = 4096  # answers to one request that are held until the last one
-COLLECT_AT_MOST_BYTES = 1 << 28
 _ENDED = "the server ended before an answer came"
-
-OnDone = Callable[[list[Answer] | InferoxyError], None]
 
 
 class Link:
@@ -41,6 +39,9 @@ class Link:
         endpoint: The batch manager's frontend.
         name: What the bridge is, such as "rest"; made unique for this process.
         placer: Puts large tensors into shared memory; None: all travel in frames.
+
+    Attributes:
+        name: What the batch manager knows this link by; no other process has it.
     """
 
     def __init__(self, context: zmq.Context[Any], endpoint: str, name: str, placer: Placer | None = None) -> None:
@@ -52,14 +53,15 @@ class Link:
         self._pending = PendingRequests()
         self._outbox: list[Pending] = []
         self._cancelled: list[int] = []
+        self._departed = Departed()
         self._epoch = 0
         self._heard_at = 0.0
         self._is_here = False
         self._was_cut = False
         self._is_closed = False
         self._empty: asyncio.Future[None] | None = None
-        identity = f"{name}-{secrets.token_hex(4)}".encode()
-        dealer = sockets.dealer(context, endpoint, identity, immediate=True)
+        self.name = f"{name}-{secrets.token_hex(4)}"
+        dealer = sockets.dealer(context, endpoint, self.name.encode(), immediate=True)
         self._socket = sockets.LoopSocket(dealer, self._on_message, self._on_drained)
         self._flushing: asyncio.Handle | None = None
         self._gathers = False
@@ -124,7 +126,7 @@ class Link:
     def flush(self) -> None:
         """Send what was submitted."""
         self._gathers = False
-        if self._outbox or self._cancelled:
+        if self._outbox or self._cancelled or self._departed:
             self._flush()
 
     @property
@@ -143,6 +145,16 @@ class Link:
         self._part_with_slots(pending)
         self._note_empty()
 
+    def gone(self, client: str) -> None:
+        """A client of whose sequences has left: they end. Told when the batch manager is back, if it is away.
+
+        Args:
+            client: As it stands in Sequence.client.
+        """
+        self._departed.add(client)
+        if self._is_here:
+            self._flush_soon()
+
     def collect(
         self,
         request: m.Request,
@@ -154,27 +166,10 @@ class Link:
     ) -> int:
         """Like `submit`, with all answers at once: a list of those that carry a result, or the error.
 
-        More than `at_most` answers, or more than COLLECT_AT_MOST_BYTES of them, become an error.
+        More than `at_most` answers, or too many bytes of them, become an error.
         """
-        answers: list[Answer] = []
-        size = 0
-
-        def on_response(response: m.Response, tensors: Sequence[Any]) -> None:
-            nonlocal size
-            if response.code:
-                on_done(error_from(response.code, response.error))
-                return
-            if response.payload != m.NO_PAYLOAD:
-                answers.append(Answer(response, tensors))
-            if response.final and len(answers) <= at_most:
-                on_done(answers)
-                return
-            size += len(response.data) + sum(map(len, tensors))
-            if len(answers) > at_most or size > COLLECT_AT_MOST_BYTES:
-                self.cancel(request.id)
-                on_done(_too_much(request.model, at_most))
-
-        return self.submit(request, frames, on_response, body)
+        collector = Collector(request.model, at_most, on_done, lambda: self.cancel(request.id))
+        return self.submit(request, frames, collector, body)
 
     async def call(self, request: m.Request, frames: Sequence[Any], *, at_most: int = COLLECT_AT_MOST) -> list[Answer]:
         """Send a request and wait for all its answers (see `collect`); cancelled when the waiting task is.
@@ -250,6 +245,10 @@ class Link:
 
     def _flush(self) -> None:
         self._flushing = None
+        if self._departed and self._is_here:  # they go first, because a later client may have the same name
+            for clients in self._departed.groups():
+                if not self._send(wire.encode(m.Gone(clients=clients))):
+                    break
         outbox, self._outbox = self._outbox, []
         group = [pending for pending in outbox if pending.is_open and not pending.is_sent]
         for at in range(0, len(group), JOIN_AT_MOST):
@@ -331,7 +330,7 @@ class Link:
         self._outbox = self._pending.unsent()
         for pending in self._outbox:
             refresh_timeout(pending, now)
-        if self._outbox:
+        if self._outbox or self._departed:
             self._flush_soon()
 
     def _tick(self) -> None:
@@ -394,11 +393,3 @@ class Link:
     def _note_empty(self) -> None:
         if self._empty is not None and not len(self._pending) and not self._empty.done():
             self._empty.set_result(None)
-
-
-def _too_much(model: str, at_most: int) -> InferoxyError:
-    if at_most == 1:
-        why = f"model {model!r} answers more than once: use a protocol that gives several answers to one request"
-        return InferoxyError(why, Code.UNSUPPORTED)
-    limits = f"{at_most} answers of {COLLECT_AT_MOST_BYTES} bytes together"
-    return PayloadTooLarge(f"model {model!r}: expected at most {limits}, found more")

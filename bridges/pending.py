@@ -112,13 +112,13 @@ class PendingRequests:
 
         A sequence whose start has not been sent yet has lost nothing: it stays, with the requests that follow it.
         """
-        begun: set[tuple[str, int | str]] = set()
+        begun: set[tuple[str, str, int | str]] = set()
         lost: list[Pending] = []
         for request_id, pending in list(self._open.items()):
             sequence = pending.request.sequence
             if sequence is None:
                 continue
-            key = (pending.request.model, sequence.id)
+            key = (pending.request.model, sequence.client, sequence.id)
             if sequence.start and not pending.is_sent:
                 begun.add(key)
             elif pending.is_sent or key not in begun:

@@ -63,6 +63,27 @@ def check_options(options: Options) -> Options:
     return options
 
 
+def is_bare_end(inputs: int, options: Options, view: m.ModelView | None) -> bool:
+    """Whether a request is not to be run, but only to end its sequence: it has no inputs.
+
+    Args:
+        inputs: How many it has.
+        options: What it says of its sequence.
+        view: What is known of the model, or None.
+
+    Raises:
+        InvalidRequest: It has no inputs and ends no sequence.
+    """
+    if inputs:
+        return False
+    if options.sequence is None or not options.sequence.end:
+        raise InvalidRequest("inputs: expected at least one, found none; none are needed with sequence_end alone")
+    if view is not None and view.spec.stateless:
+        why = f"inputs: expected at least one, found none: model {view.spec.name!r} is stateless, it has no sequences"
+        raise InvalidRequest(why)
+    return True
+
+
 class Prepared:
     """What all requests of one description have in common: everything but their bytes and how they are to be served.
 

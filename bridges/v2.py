@@ -91,7 +91,7 @@ def prepare(
 
     Args:
         view: What is known of the model, or None.
-        inputs: The tensors as the client named them.
+        inputs: The tensors as the client named them; none in a bare end, of which no outputs are wanted either.
         frames: Their bytes as memoryviews, in order.
         parameters: For the model.
         outputs: The wanted outputs; empty: all.
@@ -106,7 +106,7 @@ def prepare(
     if len(inputs) == 1:
         tensor, frame = as_picture(inputs[0], frames[0], view, limits)
         inputs, frames = [tensor], [frame]
-    wishes = read_wishes(outputs, parameters, view, inputs)
+    wishes = read_wishes(outputs if inputs else [], parameters, view, inputs)
     prepared = Prepared(
         inputs, list(map(len, frames)),
         parameters=wishes.parameters, outputs=wishes.outputs, form=wishes.form, picture=wishes.picture,
@@ -124,6 +124,12 @@ def only_answer(answers: Sequence[Answer], model: str) -> Result:
         why = f"model {model!r} gave {len(answers)} answers, expected 1: use a protocol that gives any number"
         raise InferoxyError(why, Code.UNSUPPORTED)
     return read(answers[0])
+
+
+def nothing(answers: Sequence[Answer]) -> Result:
+    """The answer to a bare end: how it was served, if that is told, and nothing else."""
+    served = next((a.response.served for a in answers if a.response.served is not None), None)
+    return Result([], None, {}, served or m.Served())
 
 
 def select_outputs(result: Result, wanted: Sequence[str]) -> list[Output]:

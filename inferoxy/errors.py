@@ -110,6 +110,12 @@ class ModelUnavailable(InferoxyError):
     code = Code.MODEL_UNAVAILABLE
 
 
+class SequenceLost(InferoxyError):
+    """The sequence's state is gone; it can be started anew."""
+
+    code = Code.SEQUENCE_LOST
+
+
 class DeadlineExceeded(InferoxyError):
     """The request's time was over before an answer came."""
 
@@ -144,6 +150,7 @@ _CLASSES: dict[Code, type[InferoxyError]] = {
         PayloadTooLarge,
         ModelError,
         ModelUnavailable,
+        SequenceLost,
         DeadlineExceeded,
         InternalError,
     )

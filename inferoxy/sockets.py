@@ -20,7 +20,11 @@ import zmq
 HIGH_WATER_MARK = 100_000  # messages per peer; queues proper are bounded by the batch manager
 COPY_BELOW_BYTES = 65_536  # smaller frames are cheaper to copy than to reference-count
 RECONNECT_MS = 50
-RECONNECT_MAX_MS = 1_000
+RECONNECT_MAX_MS = 100  # a refused connect costs next to nothing, and who comes back is missed
+# ZMTP heartbeats: a host that has vanished, or a process that was stopped, is noticed after at most their sum. While
+# one frame is on its way nothing else can be, so the answer's time is also what the slowest frame may take.
+HEARTBEAT_MS = 2_000
+HEARTBEAT_ANSWER_MS = 8_000
 MAX_DRAIN = 256  # messages taken in one go before others get a turn
 ASK_FIRST = 2  # messages: where more are there at once, receiving until there is none is cheaper than asking each time
 UNIX_PATH_LIMIT = 100  # bytes; sun_path holds 107
@@ -61,6 +65,7 @@ def router(
     *,
     mode: int | None = None,
     max_message_bytes: int = -1,
+    heartbeats: bool = False,
 ) -> zmq.Socket[bytes]:
     """A bound ROUTER.
 
@@ -69,6 +74,7 @@ def router(
         endpoint: tcp://host:port (port 0 picks one; see `bound_endpoint`) or ipc://path.
         mode: Permission bits of an ipc socket file, so that a container's user may write to it.
         max_message_bytes: A larger frame disconnects its sender; -1 is no limit.
+        heartbeats: Ask idle peers whether they are there, and end the connections of those that do not answer.
 
     Raises:
         OSError: The endpoint is taken or may not be bound; the message names it.
@@ -77,6 +83,10 @@ def router(
     sock.set(zmq.ROUTER_MANDATORY, 1)
     sock.set(zmq.ROUTER_HANDOVER, 1)
     sock.set(zmq.MAXMSGSIZE, max_message_bytes)
+    if heartbeats:
+        sock.set(zmq.HEARTBEAT_IVL, HEARTBEAT_MS)
+        sock.set(zmq.HEARTBEAT_TIMEOUT, HEARTBEAT_ANSWER_MS)
+        sock.set(zmq.HEARTBEAT_TTL, HEARTBEAT_MS + HEARTBEAT_ANSWER_MS)
     if endpoint.startswith("ipc://"):
         Path(endpoint[6:]).parent.mkdir(parents=True, exist_ok=True)
     try:

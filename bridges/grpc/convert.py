@@ -51,13 +51,11 @@ def parameters_of(found: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def inputs_of(request: Any) -> tuple[list[Tensor], list[memoryview]]:
-    """The input tensors of a ModelInferRequest, with their bytes.
+    """The input tensors of a ModelInferRequest, with their bytes; requests.is_bare_end tells whether there may be none.
 
     Raises:
         InvalidRequest: Raw and typed contents are mixed, do not match the inputs, or are of the wrong type.
     """
-    if not request.inputs:
-        raise InvalidRequest("inputs: expected at least one, found none")
     for item in request.inputs:
         if item.parameters:
             v2.check_input(item.name, item.parameters)

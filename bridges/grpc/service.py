@@ -13,7 +13,7 @@ from bridges import v2
 from bridges.grpc import convert
 from bridges.link import Link
 from bridges.models import is_ready
-from bridges.requests import request_id
+from bridges.requests import is_bare_end, request_id
 from bridges.results import model_headers, served_headers
 from inferoxy import logs
 from inferoxy.config import LimitSettings
@@ -94,15 +94,18 @@ class InferenceService:
             options = options._replace(timeout_us=min(left_us, options.timeout_us or left_us))
         inputs, frames = convert.inputs_of(request)
         outputs = convert.outputs_of(request)
+        ends_only = is_bare_end(len(inputs), options, view)
         prepared, tensors = v2.prepare(
             view, inputs, list(frames), parameters=parameters, outputs=outputs, limits=self._limits
         )
         call = prepared.request(model, tensors, options, name)
-        result = v2.only_answer(await self._link.call(*call, at_most=1), model)
+        answers = await self._link.call(*call, at_most=1)
+        result = v2.nothing(answers) if ends_only else v2.only_answer(answers, model)
         version = result.served.version or (view.spec.version if view else request.model_version)
         about = (*model_headers(model, version), *served_headers(result.served))
         context.set_trailing_metadata((("x-request-id", name), *about))
-        return convert.response_of(request, version, v2.select_outputs(result, outputs), result.parameters)
+        shown = v2.select_outputs(result, [] if ends_only else outputs)
+        return convert.response_of(request, version, shown, result.parameters)
 
 
 def _guarded(method: Method) -> Callable[[Any, Any], Awaitable[Any]]:

@@ -101,6 +101,18 @@ def _add_pictures(app: FastAPI, handlers: Handlers, link: Link, limits: LimitSet
         query = request.scope["query_string"]
         return Inference(lambda headers, body, rid: handlers.predict(name, query, headers, body, rid), link, limits)
 
+    @app.delete(
+        "/v1/models/{name}/sequences/{sequence_id:path}",
+        tags=["pictures"],
+        summary="End a sequence of a stateful model",
+        responses={200: {"model": schemas.SequenceEnded}, **INFER_ERRORS},
+        openapi_extra={"parameters": schemas.END_QUERY},
+    )
+    async def end_sequence(name: str, sequence_id: str, request: Request) -> Response:
+        """It ends behind its requests that came before. 503 `SEQUENCE_LOST` says that it had ended already."""
+        query = request.scope["query_string"]
+        return Inference(lambda _, __, rid: handlers.end_sequence(name, sequence_id, query, rid), link, limits)
+
     known: dict[int | str, dict[str, Any]] = {200: {"model": schemas.ModelList}}
 
     @app.get("/v1/models", tags=["pictures"], summary="What is registered", responses=known)

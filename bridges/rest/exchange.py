@@ -7,7 +7,8 @@ Invariant: `on_answer` is called exactly once, unless the running exchange is ca
 import asyncio
 from collections.abc import Callable, Sequence
 
-from bridges.link import COLLECT_AT_MOST, Link
+from bridges.collecting import COLLECT_AT_MOST
+from bridges.link import Link
 from bridges.pending import Answer
 from bridges.requests import Frames
 from bridges.rest.answers import HttpAnswer, error_answer

@@ -14,7 +14,7 @@ import msgspec
 from bridges import v2
 from bridges.models import ModelIndex, describe_inputs, is_ready, takes_picture
 from bridges.pending import Answer
-from bridges.requests import Frames, Prepared
+from bridges.requests import Frames, Prepared, is_bare_end
 from bridges.rest import predict, v2_body
 from bridges.rest.answers import (
     JSON,
@@ -70,14 +70,16 @@ class Handlers:
         if pictures.parameters:
             parameters = {**parameters, **pictures.parameters}
         calls: list[tuple[m.Request, Frames] | InferoxyError] = []
-        for item in pictures.items:
+        sent = [at for at, item in enumerate(pictures.items) if not isinstance(item, InferoxyError)]
+        for at, item in enumerate(pictures.items):
             if isinstance(item, InferoxyError):
                 calls.append(item)
                 continue
             prepared = Prepared(
                 [item.tensor], [len(item.frame)], parameters=parameters, outputs=[], form="prediction", picture=drawn
             )
-            calls.append(prepared.request(name, [item.frame], options, request_id))
+            own = predict.step_options(options, at == sent[0], at == sent[-1])
+            calls.append(prepared.request(name, [item.frame], own, request_id))
         version = view.spec.version if view else options.version
         answers = _Predictions(name, version, view is not None and view.decoupled, request_id, pictures)
         finish = answers.picture if drawn else answers.many if pictures.is_list else answers.one
@@ -89,6 +91,19 @@ class Handlers:
         head, blob = v2_body.split(headers, body)
         call, plan = self._plans.call(name, version, view, self._models.updates, head, blob, request_id)
         return Exchange([call], partial(plan.finish, request_id), request_id, at_most=1)
+
+    def end_sequence(self, name: str, sequence_id: str, query: bytes, request_id: str) -> Exchange:
+        """`DELETE /v1/models/{name}/sequences/{sequence_id}`."""
+        options = predict.read_end(sequence_id, query)
+        is_bare_end(0, options, self._models.find(name, options.version))
+        prepared = Prepared([], [], parameters={}, outputs=[], form="tensors")
+
+        def finish(outcomes: list[Outcome]) -> HttpAnswer:
+            _answers(outcomes[0])
+            ended = options.sequence.id if options.sequence else sequence_id
+            return json_answer(200, {"model": name, "sequence_id": ended, "ended": True}, request_id)
+
+        return Exchange([prepared.request(name, (), options, request_id)], finish, request_id)
 
     # Models
 

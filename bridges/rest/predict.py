@@ -29,6 +29,7 @@ MAX_TIMEOUT_MS = TIMEOUT_LIMIT_US // 1_000
 
 _INTEGER = re.compile(r"[+-]?\d{1,18}")
 _NUMBER = re.compile(r"[+-]?(\d{1,30}\.?\d{0,30}|\.\d{1,30})([eE][+-]?\d{1,3})?")
+_SEQUENCE_NUMBER = re.compile(r"[1-9]\d{0,19}")
 _WORDS = {"true": True, "false": False}
 _DATA_URL = re.compile(r"data:[^,]{0,200};base64,")
 
@@ -90,6 +91,31 @@ def read_query(query: bytes) -> tuple[Options, dict[str, Any]]:
     options = check_options(Options(version, int(timeout_ms * 1e3), priority, _sequence(found)))
     parameters = {k: [_typed(v) for v in vs] if len(vs) > 1 else _typed(vs[0]) for k, vs in found.items()}
     return options, parameters
+
+
+def read_end(name: str, query: bytes) -> Options:
+    """The options of a request that only ends a sequence.
+
+    Args:
+        name: The sequence's id, as the path has it.
+        query: May hold `version`, `timeout_ms` and `priority`.
+
+    Raises:
+        InvalidRequest: There is anything else in it, or one is out of range.
+    """
+    options, others = read_query(query)
+    if others or options.sequence is not None:
+        found = next(iter(others), "sequence_id")
+        raise InvalidRequest(f"query: expected version, timeout_ms or priority, found {found[:80]!r}")
+    return check_options(options._replace(sequence=Sequence(_sequence_id(name), end=True)))
+
+
+def step_options(options: Options, is_first: bool, is_last: bool) -> Options:
+    """The options of one of several pictures: only the first one starts their sequence, only the last one ends it."""
+    step = options.sequence
+    if step is None or (is_first and is_last):
+        return options
+    return options._replace(sequence=Sequence(step.id, step.start and is_first, step.end and is_last))
 
 
 def wanted_picture(accept: bytes) -> Literal["", "jpeg", "png"]:
@@ -224,11 +250,16 @@ def _sequence(found: dict[str, list[str]]) -> Sequence | None:
             raise InvalidRequest(f"{name}: expected true or false, found {str(flag)[:40]!r}")
         flags[name] = flag
     if sequence_id:
-        is_number = re.fullmatch(r"[1-9]\d{0,19}", sequence_id) and int(sequence_id) < 2**64
-        return Sequence(int(sequence_id) if is_number else sequence_id, flags["sequence_start"], flags["sequence_end"])
+        return Sequence(_sequence_id(sequence_id), flags["sequence_start"], flags["sequence_end"])
     if any(flags.values()):
         raise InvalidRequest("sequence_id: expected with sequence_start or sequence_end, found none")
     return None
+
+
+def _sequence_id(text: str) -> int | str:
+    """An id in a URL: a number where it looks like one, as in JSON."""
+    is_number = _SEQUENCE_NUMBER.fullmatch(text) and int(text) < 2**64
+    return int(text) if is_number else text
 
 
 def _single(found: dict[str, list[str]], name: str, default: str) -> str:

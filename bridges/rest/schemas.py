@@ -77,6 +77,15 @@ class Prediction(_Shown):
     """One entry per picture, of multipart and `images` requests; some may be errors."""
 
 
+class SequenceEnded(_Shown):
+    """A sequence has ended."""
+
+    model: str
+    sequence_id: int | str
+    """As the server understood it: a number where it looks like one."""
+    ended: Literal[True]
+
+
 class TensorMetadata(_Shown):
     """A declared input or output; -1 is a free dimension."""
 
@@ -181,7 +190,8 @@ class InferBody(_Shown):
     id: str = ""
     parameters: dict[str, Any] = {}
     """binary_data_output, sequence_id, _start, _end, priority, timeout in microseconds; others go to the model."""
-    inputs: list[InferTensor]
+    inputs: list[InferTensor] = []
+    """May be left out with sequence_end: then nothing is run, the sequence ends, and the answer has no outputs."""
     outputs: list[RequestedOutput] = []
 
 
@@ -248,13 +258,16 @@ def query(name: str, kind: str, description: str) -> dict[str, Any]:
     return {"name": name, "in": "query", "required": False, "description": description, "schema": {"type": kind}}
 
 
-PREDICT_QUERY = [
+END_QUERY = [
     query("version", "string", "The model's version; without it the default one."),
     query("timeout_ms", "number", "How long the request may take; 0: the model's own timeout."),
     query("priority", "integer", "Higher goes first; 0: the model's own priority."),
+]
+PREDICT_QUERY = [
+    *END_QUERY,
     query("sequence_id", "string", "The sequence this request is a step of, of a stateful model."),
-    query("sequence_start", "boolean", "Whether it is the first step."),
-    query("sequence_end", "boolean", "Whether it is the last step."),
+    query("sequence_start", "boolean", "Whether it is the first step; of several pictures the first one."),
+    query("sequence_end", "boolean", "Whether it is the last step; of several pictures the last one."),
     {
         "name": "parameters",
         "in": "query",

@@ -39,7 +39,7 @@ class _Output(Struct):
 
 
 class _Infer(Struct):
-    inputs: list[_Input]
+    inputs: list[_Input] = []
     id: str | None = None
     parameters: dict[str, Any] | None = None
     outputs: list[_Output] | None = None
@@ -68,6 +68,7 @@ _ENCODER = msgspec.json.Encoder()
 class InferBody(NamedTuple):
     """What the JSON part of a body says.
 
+    There may be no inputs: requests.is_bare_end tells whether there should be.
     `data` has for each input its bytes, where they stand in the JSON, or how many bytes it has in the binary part.
     `binary` tells by name which outputs are wanted as bytes; others are as `binary_default`.
     """
@@ -117,8 +118,6 @@ def parse(head: memoryview) -> InferBody:
         request = _DECODER.decode(head)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
         raise InvalidRequest(f"body: expected an inference request as JSON ({exc})") from exc
-    if not request.inputs:
-        raise InvalidRequest("inputs: expected at least one, found none")
     parameters = request.parameters or {}
     inputs: list[Tensor] = []
     data: list[memoryview | int] = []

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from bridges import v2
 from bridges.pending import Answer
-from bridges.requests import Frames, Options, Prepared
+from bridges.requests import Frames, Options, Prepared, is_bare_end
 from bridges.rest import v2_body
 from bridges.rest.answers import HttpAnswer, inference_answer
 from bridges.rest.exchange import Outcome
@@ -75,6 +75,8 @@ class Plan:
         outcome = outcomes[0]
         if isinstance(outcome, InferoxyError):
             raise outcome
+        if not self._body.inputs:
+            return self._format(v2.nothing(outcome), request_id)
         if len(outcome) == 1 and outcome[0].response.data and not outcome[0].frames:
             response = outcome[0].response
             served = response.served or m.Served()
@@ -86,7 +88,7 @@ class Plan:
         return self._format(result, request_id)
 
     def _format(self, result: Result, request_id: str) -> HttpAnswer:
-        outputs = v2.select_outputs(result, self._body.outputs)
+        outputs = v2.select_outputs(result, self._body.outputs if self._body.inputs else [])
         version = result.served.version or self._version
         return v2_body.format_answer(
             self._body, self._model, version, outputs, result.parameters, request_id, result.served
@@ -145,6 +147,7 @@ class Plans:
             return plan.call(blob, request_id), plan
         body = v2_body.parse(head)
         options, parameters = v2.read_parameters(body.parameters, version)
+        is_bare_end(len(body.inputs), options, view)
         prepared, frames = v2.prepare(
             view, body.inputs, list(body.cut(blob)), parameters=parameters, outputs=body.outputs, limits=self._limits
         )

@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from bridges import picture_gate
-from bridges.requests import TEXT_LIMIT, Frames, Options, Prepared, check_options, request_id
+from bridges.requests import TEXT_LIMIT, Frames, Options, Prepared, check_options, is_bare_end, request_id
 from inferoxy import messages as m
 from inferoxy import sockets, wire
 from inferoxy.config import LimitSettings
@@ -30,18 +30,30 @@ class Admission:
         self._limit_bytes = int(limits.body_mib * 2**20)
         self._kept: Kept[tuple[bytes, tuple[int, ...]], Prepared] = Kept(MAX_KEPT)
 
-    def admit(self, request: m.Request, frames: Sequence[Any]) -> tuple[m.Request, Frames]:
+    def admit(
+        self, request: m.Request, frames: Sequence[Any], client: str = "", view: m.ModelView | None = None
+    ) -> tuple[m.Request, Frames]:
         """The request as it goes on, and the frames that travel with it.
+
+        Args:
+            request: As the client sent it.
+            frames: Those of its tensors.
+            client: Who it is; needed for steps of sequences.
+            view: What is known of the model, if anything.
 
         Raises:
             InvalidRequest: A field is out of range, or a tensor's frame does not fit its description.
             PayloadTooLarge: The tensors or a picture are over the limits.
         """
-        options = Options(request.model_version, request.timeout_us, request.priority, request.sequence, request.trace)
+        step = request.sequence
+        if step is not None:
+            step.client = client
+        options = Options(request.model_version, request.timeout_us, request.priority, step, request.trace)
         check_options(options)
         payload = bytes(request.payload)
         sizes = tuple(map(len, frames))
         prepared = self._kept.get((payload, sizes)) or self._prepare(payload, sizes, request, frames)
+        is_bare_end(len(sizes), options, view)
         return prepared.request(request.model, frames, options, request_id(request.request_id))
 
     def _prepare(self, key: bytes, sizes: tuple[int, ...], request: m.Request, frames: Sequence[Any]) -> Prepared:

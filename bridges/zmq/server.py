@@ -1,7 +1,10 @@
 """The ZeroMQ bridge's process: a ROUTER for DEALER clients; see protos/wire.md.
 
-Invariants: every request of a client is answered or, when the client is gone, cancelled; answers for one client that
-come in one turn of the loop travel in one message; nothing a client sends disturbs another.
+A client that holds a sequence is sent a PONG a second, since ROUTER_MANDATORY tells that it is gone only when something
+is sent.
+Invariants: every request of a client is answered or, when the client is gone, cancelled; the sequences of a client that
+is gone end; answers for one client that come in one turn of the loop travel in one message; nothing a client sends
+disturbs another.
 """
 
 import asyncio
@@ -18,6 +21,7 @@ from bridges.models import public_view
 from bridges.zmq.admission import MAX_ID, Admission
 from bridges.zmq.answers import AnswerEncoder
 from bridges.zmq.clients import Clients
+from bridges.zmq.sequences import HeldSequences
 from inferoxy import logs, sockets, wire
 from inferoxy import messages as m
 from inferoxy.config import LimitSettings, Settings
@@ -26,6 +30,7 @@ from inferoxy.errors import Code, InferoxyError, InvalidRequest, ModelUnavailabl
 JOIN_AT_MOST = 256  # frames in one joined message
 ROOM_TO_REFUSE = 4  # a frame up to so many times the limit is answered; a larger one ends the connection
 LINGER_MS = 500  # for the last answers to leave
+LOOK_S = 1.0  # how often it is looked whether clients that hold sequences are there
 
 
 def run(settings: Settings) -> int:
@@ -40,7 +45,7 @@ async def listen(settings: Settings, link: Link, context: zmq.Context[Any]) -> "
         OSError: The address is taken or may not be bound; the message names it.
     """
     largest = int(settings.limits.body_mib * 2**20) * ROOM_TO_REFUSE
-    sock = sockets.router(context, settings.zmq, max_message_bytes=largest)
+    sock = sockets.router(context, settings.zmq, max_message_bytes=largest, heartbeats=True)
     logs.get().info("listening", zmq=settings.zmq)
     return ZmqServer(sock, link, settings.limits)
 
@@ -53,6 +58,7 @@ class ZmqServer:
         self._admission = Admission(limits)
         self._answers = AnswerEncoder()
         self._clients = Clients()
+        self._sequences = HeldSequences()
         self._epoch = secrets.randbits(31) | 1
         self._is_draining = False
         self._loop = asyncio.get_running_loop()
@@ -62,6 +68,7 @@ class ZmqServer:
         self._endpoint = sockets.bound_endpoint(sock)
         self._socket = sockets.LoopSocket(sock, self._on_message, self._on_drained)
         link.after_answers = self._flush
+        self._look = self._loop.call_later(LOOK_S, self._look_after_clients)
 
     async def drain(self, timeout_s: float) -> None:
         """Refuse further requests; return when the open ones are answered, or the time is over."""
@@ -70,6 +77,7 @@ class ZmqServer:
 
     async def close(self) -> None:
         """Send what is left to be sent, and close the socket."""
+        self._look.cancel()
         self._flush()
         self._socket.close(LINGER_MS)
         self._remove_file()
@@ -103,8 +111,12 @@ class ZmqServer:
         try:
             if self._is_draining:
                 raise ModelUnavailable("the server is ending: try again")
-            self._link.models.find(header.model, header.model_version)
-            request, tensors = self._admission.admit(header, frames)
+            view = self._link.models.find(header.model, header.model_version)
+            is_step = header.sequence is not None and (view is None or not view.spec.stateless)
+            name = self._name_of(client) if is_step else ""
+            request, tensors = self._admission.admit(header, frames, name, view)
+            if is_step and view is not None:
+                self._sequences.check(client, request)
         except InferoxyError as exc:
             self._refuse(client, client_id, exc)
             return
@@ -112,9 +124,13 @@ class ZmqServer:
         def on_response(response: m.Response, frames: Sequence[Any]) -> None:
             if response.final:
                 self._clients.close(client, client_id)
+                if is_step:
+                    self._sequences.answered(client, request, response.code)
             self._put(client, self._answers.encode(client_id, response, frames))
 
         self._clients.open(client, client_id, self._link.submit(request, tensors, on_response))
+        if is_step:
+            self._sequences.sent(client, request)
 
     def _on_cancel(self, client: bytes, header: m.Cancel) -> None:
         for client_id in header.ids:
@@ -134,6 +150,11 @@ class ZmqServer:
                     wire.encode(m.Models(revision=models.updates, models=shown, complete=True)),
                 )
             self._put(client, self._models[1])
+
+    def _look_after_clients(self) -> None:
+        self._look = self._loop.call_later(LOOK_S, self._look_after_clients)
+        for client in self._sequences.clients():
+            self._put(client, wire.encode(m.Pong(epoch=self._epoch)))
 
     def _refuse(self, client: bytes, client_id: int, exc: InferoxyError) -> None:
         self._put(client, wire.encode(m.Response(id=client_id, code=exc.code, error=exc.message)))
@@ -165,3 +186,9 @@ class ZmqServer:
         if not self._socket.send(parts):  # gone, or it does not read what it asked for
             for link_id in self._clients.forget(client):
                 self._link.cancel(link_id)
+            if self._sequences.forget(client):
+                self._link.gone(self._name_of(client))
+
+    def _name_of(self, client: bytes) -> str:
+        """What the batch manager knows a client by: no client of another bridge is called so."""
+        return f"{self._link.name}:{client.hex()}"

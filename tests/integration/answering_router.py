@@ -7,6 +7,7 @@ detector   one box as large as the picture; draws by giving the picture back
 frames     three answers and an empty final one
 broken     MODEL_ERROR            full      QUEUE_FULL           starting   not ready
 silent     never answers          counter   a stateful model     cold       declares nothing yet
+tally      a stateful model that answers as echo and detector do
 """
 
 import threading
@@ -50,6 +51,7 @@ MODELS = [
     view("full"),
     view("silent", timeout_ms=400.0),
     view("counter", stateless=False),
+    view("tally", stateless=False),
     m.ModelView(m.ModelSpec(name="cold", artifact="model")),
     m.ModelView(m.ModelSpec(name="starting", artifact="model", instances=m.Scale(1, 1)), state="starting"),
 ]
@@ -63,6 +65,7 @@ class AnsweringRouter:
         self.endpoint = f"ipc://{folder}/frontend.sock"
         self.requests: list[m.Request] = []
         self.cancelled: list[int] = []
+        self.gone: list[str] = []
         self.messages = 0
         self.is_dropping = False
         self.is_holding = False  # answers wait until this is False again
@@ -145,6 +148,8 @@ class AnsweringRouter:
             return answers
         if isinstance(header, m.Cancel):
             self.cancelled += header.ids
+        if isinstance(header, m.Gone):
+            self.gone += header.clients
         return []
 
     def _serve_one(self, peer: bytes, header: m.Request, frames: Sequence[Any]) -> Answers:

@@ -114,7 +114,7 @@ def test_more_answers_than_are_wanted_are_an_error(router: AnsweringRouter, at_m
 
 
 def test_answers_of_too_many_bytes_are_an_error(router: AnsweringRouter, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("bridges.link.COLLECT_AT_MOST_BYTES", -1)
+    monkeypatch.setattr("bridges.collecting.COLLECT_AT_MOST_BYTES", -1)
 
     async def test(link: Link) -> None:
         with pytest.raises(PayloadTooLarge):
@@ -233,6 +233,34 @@ def test_sequence_steps_fail_with_the_batch_manager_but_an_unsent_start_does_not
             await lost
         assert caught.value.code is Code.SEQUENCE_LOST
         assert len(await begun) == 1
+
+    run(router, test)
+
+
+def test_clients_that_have_left_are_told_before_what_comes_after_them(router: AnsweringRouter) -> None:
+    async def test(link: Link) -> None:
+        assert link.name.startswith("test-")
+        link.gone("a")
+        link.gone("b")
+        link.gone("a")
+        await link.call(*request(sequence=m.Sequence(1, True, client="a")))
+        assert router.gone == ["a", "b"]
+
+    run(router, test)
+
+
+def test_clients_that_leave_while_the_batch_manager_is_away_are_told_when_it_is_back(router: AnsweringRouter) -> None:
+    async def test(link: Link) -> None:
+        router.stop()
+        await asyncio.sleep(0.4)
+        link.gone("a")
+        link.flush()
+        await asyncio.sleep(0.1)
+        assert not router.gone
+        router.start()
+        await until(lambda: router.gone)
+        await link.call(*request())
+        assert router.gone == ["a"]
 
     run(router, test)
 

@@ -106,6 +106,22 @@ def test_raw_and_typed_inputs_are_answered_raw(stub: Any) -> None:
         assert list(response.raw_output_contents) == [ROW.tobytes()]
 
 
+def test_a_bare_end_has_no_inputs_and_no_outputs(stub: Any, router: AnsweringRouter) -> None:
+    request = pb.ModelInferRequest(model_name="tally", id="7", outputs=[Output(name="OUTPUT0")])
+    request.parameters["sequence_id"].string_param = "cam"
+    code, details, _ = refused(stub.ModelInfer, request)
+    assert (code, "inputs: expected at least one" in details) == (grpc.StatusCode.INVALID_ARGUMENT, True)
+    request.parameters["sequence_end"].bool_param = True
+    response = stub.ModelInfer(request)
+    assert (response.model_name, response.id, len(response.outputs), len(response.raw_output_contents)) == (
+        "tally", "7", 0, 0,
+    )  # fmt: skip
+    assert [sent.sequence for sent in router.requests] == [m.Sequence("cam", end=True)]
+    request.model_name = "echo"
+    code, details, _ = refused(stub.ModelInfer, request)
+    assert (code, "stateless" in details) == (grpc.StatusCode.INVALID_ARGUMENT, True)
+
+
 def test_trailing_metadata_tells_how_it_was_served(stub: Any) -> None:
     _, call = stub.ModelInfer.with_call(row_request(), metadata=[("x-request-id", "mine")])
     metadata = dict(call.trailing_metadata())
@@ -177,6 +193,7 @@ def test_failures_have_their_status_and_our_code(stub: Any, model: str, status: 
         stub.ModelInfer, row_request(model) if model != "frames" else picture_request(JPEG, model)
     )
     assert (found, metadata["x-inferoxy-code"]) == (status, code)
+    assert metadata.get("retry-after") == ("1" if code == "QUEUE_FULL" else None)
     assert metadata["x-request-id"]
 
 

@@ -207,6 +207,53 @@ def test_priority_timeout_version_and_sequence_reach_the_batch_manager(
     assert sent.sequence == m.Sequence("cam", True)
 
 
+def test_pictures_of_one_request_are_steps_of_one_sequence(client: httpx.Client, router: AnsweringRouter) -> None:
+    images = [base64.b64encode(JPEG).decode()] * 3
+    flags = {"sequence_id": "cam", "sequence_start": "true", "sequence_end": "true"}
+    content = client.post("/v1/models/tally/predict", params=flags, json={"images": images}).json()
+    assert len(content["results"]) == 3
+    steps = [sent.sequence for sent in router.requests]
+    assert steps == [m.Sequence("cam", True), m.Sequence("cam"), m.Sequence("cam", end=True)]
+
+
+@pytest.mark.parametrize(("name", "id"), [("7", 7), ("cam-1", "cam-1"), ("a%2Fb%20c", "a/b c")])
+def test_a_sequence_is_ended_by_deleting_it(
+    client: httpx.Client, router: AnsweringRouter, name: str, id: int | str
+) -> None:
+    response = client.delete(f"/v1/models/tally/sequences/{name}?timeout_ms=800", headers={"x-request-id": "mine"})
+    assert (response.status_code, response.json()) == (200, {"model": "tally", "sequence_id": id, "ended": True})
+    assert response.headers["x-request-id"] == "mine"
+    (sent,) = router.requests
+    assert (sent.sequence, sent.timeout_us, sent.size) == (m.Sequence(id, end=True), 800_000, 0)
+
+
+def test_sequences_that_cannot_be_ended_say_why(client: httpx.Client, router: AnsweringRouter) -> None:
+    sequences = "/v1/models/{}/sequences/5"
+    check_error(client.delete(sequences.format("none")), 404, "MODEL_NOT_FOUND")
+    assert "stateless" in check_error(client.delete(sequences.format("echo")), 400, "INVALID_REQUEST")
+    assert "'x'" in check_error(client.delete(sequences.format("tally") + "?x=1"), 400, "INVALID_REQUEST")
+    check_error(client.delete(sequences.format("counter") + "?timeout_ms=50"), 504, "DEADLINE_EXCEEDED")
+    check_error(client.delete("/v1/models/tally/sequences/"), 400, "INVALID_REQUEST")
+    check_error(client.get(sequences.format("tally")), 405, "METHOD_NOT_ALLOWED")
+    router.requests.clear()
+    with concurrent.futures.ThreadPoolExecutor(1) as pool:
+        waiting = pool.submit(client.delete, sequences.format("counter"))
+        router.wait_for(lambda: router.requests)
+        router.forget()
+        check_error(waiting.result(5.0), 503, "SEQUENCE_LOST")
+
+
+def test_a_bare_end_over_v2_has_no_inputs_and_no_outputs(client: httpx.Client, router: AnsweringRouter) -> None:
+    parameters = {"sequence_id": "cam", "sequence_end": True}
+    for body in ({"parameters": parameters}, {"parameters": parameters, "inputs": []}):
+        content = client.post("/v2/models/tally/infer", json=body).json()
+        assert content == {"model_name": "tally", "model_version": "1", "outputs": []}
+        assert router.requests.pop().sequence == m.Sequence("cam", end=True)
+    assert "expected at least one" in check_error(
+        client.post("/v2/models/tally/infer", json={"inputs": []}), 400, "INVALID_REQUEST"
+    )
+
+
 def test_request_id_is_kept_or_made_up(client: httpx.Client) -> None:
     given = client.post(PREDICT, content=JPEG, headers={"x-request-id": "mine-1"})
     assert (given.headers["x-request-id"], given.json()["request_id"]) == ("mine-1", "mine-1")

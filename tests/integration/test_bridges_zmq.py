@@ -1,5 +1,8 @@
 """The ZeroMQ bridge over real sockets, spoken to in the frames of protos/wire.md."""
 
+import signal
+import subprocess
+import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -36,6 +39,7 @@ def fresh(router: AnsweringRouter) -> None:
     router.is_dropping = router.is_holding = False
     router.requests.clear()
     router.cancelled.clear()
+    router.gone.clear()
 
 
 class Client:
@@ -77,6 +81,11 @@ def envelope(number: int, model: str, *tensors: tuple[m.Tensor, bytes], **more: 
     payload = m.Payload([t for t, _ in tensors], **{k: more.pop(k) for k in ("form", "picture") if k in more})
     header = m.Request(id=number, model=model, payload=wire.encode_payload(payload), **more)
     return wire.encode(header, [data for _, data in tensors])
+
+
+def clients_of(router: AnsweringRouter) -> list[str]:
+    """Who sent the steps of sequences, each once, in order."""
+    return list({sent.sequence.client: None for sent in router.requests if sent.sequence})
 
 
 ROW_TENSOR = (m.Tensor("INPUT0", "FP32", (1, 16)), ROW)
@@ -231,6 +240,120 @@ def test_client_that_vanished_gives_up_what_it_had(bridge: Bridge, client: Clien
     router.wait_for(lambda: router.cancelled == [router.requests[1].id])
     client.ask(3, "echo", ROW_TENSOR)
     assert client.recv()[0].id == 3
+
+
+def test_a_bare_end_has_no_tensors_and_a_sequence_its_client(client: Client, router: AnsweringRouter) -> None:
+    client.ask(1, "tally", ROW_TENSOR, sequence=m.Sequence("cam", True, client="a lie"))
+    client.ask(2, "tally", sequence=m.Sequence("cam", end=True))
+    answers = {response.id: (response, frames) for response, frames in (client.recv() for _ in range(2))}
+    response, frames = answers[2]
+    assert (response.code, response.final, frames) == ("", True, [])
+    assert wire.decode_result(response.payload) == m.ResultPayload([])
+    start, end = (sent.sequence for sent in router.requests)
+    assert start is not None
+    assert start == m.Sequence("cam", True, client=start.client)
+    assert end == m.Sequence("cam", end=True, client=start.client)
+    bridge_name, _, own = start.client.partition(":")
+    assert bridge_name.startswith("zmq-")
+    assert bytes.fromhex(own)
+
+
+def test_clients_that_use_the_same_sequence_id_are_told_apart(
+    bridge: Bridge, client: Client, router: AnsweringRouter
+) -> None:
+    other = Client(bridge)
+    try:
+        for asker in (client, other):
+            asker.ask(1, "tally", ROW_TENSOR, sequence=m.Sequence(5, True, True))
+            assert asker.recv()[0].code == ""
+    finally:
+        other.close()
+    assert len(clients_of(router)) == 2
+
+
+def test_a_sequence_is_not_continued_on_another_connection(
+    bridge: Bridge, client: Client, router: AnsweringRouter
+) -> None:
+    other = Client(bridge)
+    try:
+        other.ask(1, "tally", ROW_TENSOR, sequence=m.Sequence(5, True))
+        assert other.recv()[0].code == ""
+        for step in (m.Sequence(5), m.Sequence(5, end=True)):
+            client.ask(1, "tally", ROW_TENSOR, sequence=step)
+            response, _ = client.recv()
+            assert (response.code, "was not started on this connection" in response.error) == ("SEQUENCE_LOST", True)
+        assert len(router.requests) == 1
+        client.ask(2, "echo", ROW_TENSOR, sequence=m.Sequence(5))
+        assert client.recv()[0].code == ""  # a stateless model has no sequences to be lost
+    finally:
+        other.close()
+
+
+@pytest.mark.parametrize(
+    ("model", "step"), [("tally", None), ("tally", m.Sequence(5)), ("echo", m.Sequence(5, end=True))]
+)
+def test_request_without_tensors_that_ends_nothing_is_refused(
+    client: Client, router: AnsweringRouter, model: str, step: m.Sequence | None
+) -> None:
+    client.ask(1, model, sequence=step)
+    response, _ = client.recv()
+    assert (response.id, response.code) == (1, "INVALID_REQUEST")
+    assert "inputs: expected at least one, found none" in response.error
+    assert not router.requests
+
+
+def test_a_client_that_holds_a_sequence_hears_a_pong_a_second(client: Client) -> None:
+    client.ask(1, "tally", ROW_TENSOR, sequence=m.Sequence(5, True))
+    assert client.recv()[0].id == 1
+    heard = [(client.recv()[0], time.monotonic()) for _ in range(3)]
+    assert [type(header) for header, _ in heard] == [m.Pong] * 3
+    assert 0.9 < heard[2][1] - heard[1][1] < 1.6
+    client.ask(2, "tally", sequence=m.Sequence(5, end=True))
+    assert client.recv()[0].id == 2
+    client.sock.set(zmq.RCVTIMEO, 1_500)
+    with pytest.raises(zmq.Again):
+        client.recv()
+
+
+def test_the_sequences_of_a_client_that_vanished_end(bridge: Bridge, client: Client, router: AnsweringRouter) -> None:
+    gone = Client(bridge)
+    client.ask(1, "tally", ROW_TENSOR, sequence=m.Sequence(5, True))
+    router.wait_for(lambda: router.requests)
+    gone.ask(1, "tally", ROW_TENSOR, sequence=m.Sequence(5, True))
+    gone.ask(2, "counter", ROW_TENSOR, sequence=m.Sequence(6, True), timeout_us=30_000_000)
+    router.wait_for(lambda: len(router.requests) == 3)
+    stays, leaves = clients_of(router)
+    gone.close()
+    router.wait_for(lambda: leaves in router.gone)
+    assert stays not in router.gone
+    assert router.cancelled == [router.requests[2].id]
+    assert client.recv()[0].id == 1  # who is still there was not disturbed
+    assert isinstance(client.recv()[0], m.Pong)
+
+
+def test_a_client_that_was_stopped_is_noticed(bridge: Bridge, router: AnsweringRouter) -> None:
+    code = f"""
+import zmq, time
+from inferoxy import messages as m, wire
+sock = zmq.Context().socket(zmq.DEALER)
+sock.connect("tcp://{bridge.address}")
+payload = wire.encode_payload(m.Payload([m.Tensor("INPUT0", "UINT8", (1,))]))
+sock.send_multipart(wire.encode(m.Request(id=1, model="tally", payload=payload, sequence=m.Sequence(5, True)), [b"x"]))
+sock.recv_multipart()
+print("started", flush=True)
+time.sleep(60)
+"""
+    with subprocess.Popen([sys.executable, "-c", code], stdout=subprocess.PIPE) as process:
+        try:
+            assert process.stdout is not None
+            assert process.stdout.readline() == b"started\n"
+            (stopped,) = clients_of(router)
+            process.send_signal(signal.SIGSTOP)
+            began = time.monotonic()
+            router.wait_for(lambda: stopped in router.gone, 20.0)
+            assert 5.0 < time.monotonic() - began < 15.0
+        finally:
+            process.kill()
 
 
 def test_what_the_bridge_fills_in_is_not_taken_from_clients(client: Client, router: AnsweringRouter) -> None:

@@ -172,6 +172,13 @@ CORPUS = [
         parameters={"draw": "jpeg"},
     )),
     Post("/v2/models/frames/infer", *v2(BINARY, blob=BLOB)),
+    Post("/v2/models/tally/infer", *v2(parameters={"sequence_id": 5, "sequence_end": True})),
+    Post("/v2/models/tally/infer", js({"id": "e", "parameters": {"sequence_id": "cam", "sequence_end": True}})),
+    Post("/v2/models/tally/infer", *v2(blob=b"x", parameters={"sequence_id": 5, "sequence_end": True})),
+    Post("/v2/models/tally/infer", *v2(parameters={"sequence_id": 5})),
+    Post(INFER, *v2(parameters={"sequence_id": 5, "sequence_end": True})),
+    Post("/v1/models/tally/predict?sequence_id=5&sequence_start=true&sequence_end=true", FORM,
+         ("Content-Type: multipart/form-data; boundary=X",)),
     Post("/v2/models/cold/infer", *v2(
         {"name": "INPUT0", "shape": [700_000], "datatype": "UINT8", "parameters": {"binary_data_size": 700_000}},
         blob=bytes(700_000), parameters={"binary_data_output": True},
@@ -248,6 +255,16 @@ def test_requests_with_one_json_part_are_answered_each_with_its_own_bytes(
             short = post._replace(body=post.body[:-1])
             refused = wire.ask(short.bytes())
             assert (refused.status, b"binary bytes" in refused.body) == (400, True)
+
+
+def test_sequences_are_ended_on_connections_that_go_either_way(bridge: Bridge) -> None:
+    step = Post("/v1/models/tally/predict?sequence_id=5&sequence_start=true", JPEG)
+    end = Post("/v1/models/tally/sequences/5", b"", method="DELETE")
+    with Wire(bridge) as wire:
+        answers = [wire.ask(post.bytes("X-Request-Id: one")) for post in (step, end, step, end, end)]
+    assert [answer.status for answer in answers] == [200] * 5
+    assert answers[0] == answers[2]
+    assert answers[1] == answers[3] == answers[4]
 
 
 @pytest.mark.parametrize("ways", [("Connection: close",), ("Connection: close", COLD)])

@@ -56,7 +56,7 @@ def test_raw_contents_are_not_copied() -> None:
 @pytest.mark.parametrize(
     ("request_", "message"),
     [
-        (pb.ModelInferRequest(), "expected at least one"),
+        (pb.ModelInferRequest(raw_input_contents=[b""]), "raw_input_contents: expected 0, one per input, found 1"),
         (typed("FP32", [2], fp32_contents=[1.0]), "expected 2 elements in fp32_contents for"),
         (typed("FP32", [1], fp64_contents=[1.0]), "expected 1 elements in fp32_contents .*found 0"),
         (typed("INT8", [1], int_contents=[128]), "out of the range of INT8"),

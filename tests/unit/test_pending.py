@@ -83,6 +83,15 @@ def test_sequences_of_different_models_are_told_apart() -> None:
     assert table.take_lost() == [other]
 
 
+def test_sequences_of_different_clients_are_told_apart() -> None:
+    table = PendingRequests()
+    start = add(table, sequence=m.Sequence(1, start=True, client="a"))
+    other = add(table, sequence=m.Sequence(1, client="b"))
+    step = add(table, sequence=m.Sequence(1, end=True, client="a"))
+    assert table.take_lost() == [other]
+    assert table.unsent() == [start, step]
+
+
 def test_a_request_that_is_sent_later_states_the_time_that_is_left() -> None:
     table = PendingRequests()
     pending = add(table, deadline=10.0, timeout_us=8_000_000)

@@ -189,6 +189,36 @@ def test_query_fields_of_ours_are_options_and_others_typed_parameters() -> None:
     assert parameters == {"confidence": 0.5, "n": 10, "draw": True, "name": "a b", "c": [1, "x"], "e": ""}
 
 
+def test_of_several_pictures_the_first_starts_the_sequence_and_the_last_ends_it() -> None:
+    options = Options(priority=3, sequence=Sequence(7, True, True))
+    steps = [predict.step_options(options, at == 0, at == 2) for at in range(3)]
+    assert [step.sequence for step in steps] == [Sequence(7, True), Sequence(7), Sequence(7, end=True)]
+    assert {step.priority for step in steps} == {3}
+    assert predict.step_options(options, True, True).sequence == Sequence(7, True, True)
+    assert predict.step_options(Options(), True, False) == Options()
+
+
+@pytest.mark.parametrize(("name", "id"), [("7", 7), ("cam-1", "cam-1"), ("007", "007"), (str(2**64), str(2**64))])
+def test_the_end_of_a_sequence_has_its_id_in_the_path(name: str, id: int | str) -> None:
+    options = predict.read_end(name, b"version=2&timeout_ms=1500&priority=4")
+    assert options == Options("2", 1_500_000, 4, Sequence(id, end=True))
+
+
+@pytest.mark.parametrize(
+    ("name", "query", "words"),
+    [
+        ("", b"", "sequence_id: expected 1..256 characters, found 0"),
+        ("x" * 257, b"", "sequence_id: expected 1..256 characters, found 257"),
+        ("7", b"reason=idle", "query: expected version, timeout_ms or priority, found 'reason'"),
+        ("7", b"sequence_id=7", "query: expected version, timeout_ms or priority, found 'sequence_id'"),
+        ("7", b"timeout_ms=-1", "timeout_ms: expected 0.."),
+    ],
+)
+def test_an_end_with_anything_else_is_refused(name: str, query: bytes, words: str) -> None:
+    with pytest.raises(InvalidRequest, match=words):
+        predict.read_end(name, query)
+
+
 def test_query_can_name_a_sequence() -> None:
     assert predict.read_query(b"sequence_id=7&sequence_start=true")[0].sequence == Sequence(7, True)
     assert predict.read_query(b"sequence_id=18446744073709551615")[0].sequence == Sequence(2**64 - 1)

@@ -29,7 +29,8 @@ def handlers() -> Handlers:
     streams = m.ModelView(m.ModelSpec(name="s"), decoupled=True)
     tensors = m.ModelView(m.ModelSpec(name="t", environment={"A": "secret"}), inputs=[m.TensorSpec("x", "FP32", (-1,))])
     failing = m.ModelView(m.ModelSpec(name="f"), "failing", "no such file")
-    models.update(m.Models(revision=1, models=[picture, streams, tensors, failing], complete=True))
+    tracker = m.ModelView(m.ModelSpec(name="k", stateless=False))
+    models.update(m.Models(revision=1, models=[picture, streams, tensors, failing, tracker], complete=True))
     return Handlers(models, lambda: True, LimitSettings())
 
 
@@ -94,6 +95,38 @@ def test_pictures_that_fail_do_not_disturb_the_others(handlers: Handlers) -> Non
     assert found.status == 200
     assert results[0]["prediction"] == {"n": 1}
     assert (results[1]["code"], results[2]) == ("INVALID_REQUEST", {"error": "no", "code": "MODEL_ERROR"})
+
+
+@pytest.mark.parametrize("values", [["good"], ["good"] * 3, ["%", "good", "%", "good", "good", "%"]])
+def test_the_first_picture_that_is_sent_starts_a_sequence_and_the_last_one_ends_it(
+    handlers: Handlers, values: list[str]
+) -> None:
+    sent = [base64.b64encode(JPEG).decode() if value == "good" else value for value in values]
+    query = b"sequence_id=5&sequence_start=true&sequence_end=true"
+    exchange = handlers.predict("k", query, {b"content-type": b"application/json"}, images(*sent), "rid")
+    steps = [call[0].sequence for call in exchange.calls if not isinstance(call, InferoxyError)]
+    assert [step.start for step in steps if step] == [True] + [False] * (len(steps) - 1)
+    assert [step.end for step in steps if step] == [False] * (len(steps) - 1) + [True]
+    assert {step.id for step in steps if step} == {5}
+
+
+def test_the_end_of_a_sequence_is_a_request_without_tensors(handlers: Handlers) -> None:
+    exchange = handlers.end_sequence("k", "cam", b"timeout_ms=7", "rid")
+    ((request, frames),) = exchange.calls  # type: ignore[misc]
+    assert (request.model, request.sequence, request.timeout_us) == ("k", m.Sequence("cam", end=True), 7_000)
+    assert (payload_of(exchange), list(frames)) == (m.Payload([]), [])
+    for outcome in ([answer()], []):
+        found = exchange.finish([outcome])
+        assert (found.status, content_of(found)) == (200, {"model": "k", "sequence_id": "cam", "ended": True})
+    with pytest.raises(ModelError):
+        exchange.finish([ModelError("no")])
+
+
+def test_only_stateful_models_have_sequences_to_end(handlers: Handlers) -> None:
+    with pytest.raises(InvalidRequest, match="model 'p' is stateless"):
+        handlers.end_sequence("p", "5", b"", "rid")
+    with pytest.raises(ModelNotFound):
+        handlers.end_sequence("x", "5", b"", "rid")
 
 
 def test_when_all_pictures_fail_the_first_error_is_the_answers(handlers: Handlers) -> None:
@@ -168,7 +201,7 @@ def test_v2_answer_names_the_version_that_ran_and_gives_the_id_back(handlers: Ha
 
 def test_models_are_shown_without_secrets(handlers: Handlers) -> None:
     found = handlers.list_models("rid")
-    assert [model["name"] for model in content_of(found)["models"]] == ["f", "p", "s", "t"]
+    assert [model["name"] for model in content_of(found)["models"]] == ["f", "k", "p", "s", "t"]
     assert b"secret" not in b"".join(found.parts)
     assert content_of(handlers.show_model("p", "", "rid"))["versions"] == ["7"]
 

@@ -76,15 +76,20 @@ def test_outputs_say_their_form_and_the_rest_has_the_default() -> None:
     assert (found.outputs, found.binary, found.binary_default) == (["a", "b", "c"], {"a": False}, True)
 
 
+@pytest.mark.parametrize("content", [{}, {"inputs": []}])
+def test_there_may_be_no_inputs(content: dict[str, Any]) -> None:
+    found, frames = parse({**content, "parameters": {"sequence_id": 5, "sequence_end": True}})
+    assert (found.inputs, frames) == ([], [])
+
+
 ONE = {"name": "a", "shape": [1], "datatype": "UINT8"}
 
 
 @pytest.mark.parametrize(
     ("content", "blobs", "message"),
     [
-        ({}, [], "inputs"),
         ([], [], "inference request as JSON"),
-        ({"inputs": []}, [], "expected at least one"),
+        ({"inputs": []}, [b"x"], "expected 0 binary bytes .* found 1"),
         ({"inputs": [{"name": "a"}]}, [], "shape"),
         ({"inputs": [ONE]}, [], "expected data or parameters.binary_data_size, found neither"),
         ({"inputs": [{**ONE, "data": [1], "parameters": {"binary_data_size": 1}}]}, [b"x"], "found both"),

@@ -374,3 +374,46 @@ def test_a_malformed_answer_of_a_known_form_is_our_fault_as_it_is_afresh(data: b
     plan.finish("rid", [[good]])
     with pytest.raises(InternalError, match="malformed"):
         plan.finish("rid", [[bad]])
+
+
+STATEFUL = m.ModelView(m.ModelSpec(name="m", version="6", stateless=False), inputs=ROWS.inputs, outputs=ROWS.outputs)
+END = {"sequence_id": 5, "sequence_end": True}
+
+
+@pytest.mark.parametrize("more", [{}, {"inputs": []}, {"outputs": [{"name": "a"}]}])
+@pytest.mark.parametrize("parameters", [END, END | ALL_BINARY | {"k": 1}])
+def test_a_bare_end_has_no_inputs_and_is_answered_without_outputs(
+    more: dict[str, Any], parameters: dict[str, Any]
+) -> None:
+    head = msgspec.json.encode({"id": "x", "parameters": parameters, **more})
+    plans = Plans(LIMITS)
+    for _ in range(2):
+        request, frames, plan = call(plans, Call(head, b"", STATEFUL))
+        assert (request.sequence, request.size, frames) == (m.Sequence(5, end=True), 0, [])
+        payload = wire.decode_payload(request.payload)
+        assert (payload.tensors, payload.outputs, payload.form) == ([], [], "tensors")
+        for outcome in (outcome_of({}), []):
+            found = plan.finish("rid", [outcome])
+            content = msgspec.json.decode(b"".join(found.parts))
+            expected = "7" if outcome else "6"
+            assert (found.status, content) == (
+                200,
+                {"model_name": "m", "model_version": expected, "id": "x", "outputs": []},
+            )
+        with pytest.raises(ModelError):
+            plan.finish("rid", [ModelError("no")])
+
+
+@pytest.mark.parametrize(
+    ("parameters", "view", "words"),
+    [
+        ({}, STATEFUL, "inputs: expected at least one, found none"),
+        ({"sequence_id": 5}, STATEFUL, "inputs: expected at least one, found none"),
+        ({"sequence_id": 5, "sequence_start": True}, None, "inputs: expected at least one, found none"),
+        ({"sequence_end": True}, STATEFUL, "sequence_id: expected with sequence_start or sequence_end"),
+        (END, ROWS, "inputs: expected at least one, found none: model 'm' is stateless"),
+    ],
+)
+def test_what_ends_no_sequence_needs_inputs(parameters: dict[str, Any], view: m.ModelView | None, words: str) -> None:
+    with pytest.raises(InvalidRequest, match=words):
+        call(Plans(LIMITS), Call(head_of(parameters=parameters), b"", view))

@@ -57,6 +57,17 @@ def test_documented_picture_request_is_read() -> None:
     assert (payload.form, payload.parameters, request.request_id) == ("prediction", {"confidence": 0.5}, "frame-0001")
 
 
+def test_documented_bare_end_is_read() -> None:
+    ((request, tensors),) = wire.decode(frames_of("request-bare-end"))
+    assert (request.id, request.model, list(tensors)) == (9, "tracker", [])
+    assert request.sequence == m.Sequence("cam-1", end=True)
+    assert wire.decode_payload(request.payload) == m.Payload([])
+    ((response, _),) = wire.decode(frames_of("response-bare-end"))
+    assert (response.id, response.code, response.final) == (9, "", True)
+    assert wire.decode_result(response.payload) == m.ResultPayload([])
+    assert response.served == m.Served(40, 210, 1, "idle", "tracker-1-0", "1", 0)
+
+
 @pytest.mark.parametrize(
     ("example", "header"),
     [
@@ -110,7 +121,7 @@ def test_every_field_of_a_request_stands_where_it_always_stood() -> None:
     assert body_of(request).startswith(bytes.fromhex(literal))
 
 
-@pytest.mark.parametrize("example", ["response-tensors", "response-error"])
+@pytest.mark.parametrize("example", ["response-tensors", "response-error", "response-bare-end"])
 def test_an_answer_says_the_same_without_the_elements_that_clients_ignore(example: str) -> None:
     head = frames_of(example)[0]
     assert (head[:1], head[-4:]) == (b"\x9c", bytes.fromhex("00 c400 c0"))  # fate, data, places

@@ -47,6 +47,27 @@ def test_what_bridges_fill_in_is_filled_in_anew() -> None:
     assert wire.decode_payload(found.payload) == expected
 
 
+@pytest.mark.parametrize("lie", ["", "zmq-00000000:00"])
+def test_the_client_of_a_sequence_is_who_the_bridge_says(lie: str) -> None:
+    sent = request(m.Tensor("a", "INT8", (1,)), sequence=m.Sequence("cam", True, client=lie))
+    found, _ = Admission(LIMITS).admit(sent, [b"x"], "zmq-1:ab")
+    assert found.sequence == m.Sequence("cam", True, client="zmq-1:ab")
+
+
+def test_a_request_without_tensors_may_only_end_a_sequence() -> None:
+    admission, bare = Admission(LIMITS), m.Payload([])
+    stateless, stateful = (m.ModelView(m.ModelSpec(name="m", stateless=flag)) for flag in (True, False))
+    ends = request(payload=bare, sequence=m.Sequence(5, end=True))
+    for view in (None, stateful):
+        found, frames = admission.admit(ends, [], "c", view)
+        assert (wire.decode_payload(found.payload), found.size, list(frames)) == (bare, 0, [])
+    for step in (None, m.Sequence(5), m.Sequence(5, True)):
+        with pytest.raises(InvalidRequest, match="inputs: expected at least one, found none"):
+            admission.admit(request(payload=bare, sequence=step), [], "c", stateful)
+    with pytest.raises(InvalidRequest, match="model 'm' is stateless, it has no sequences"):
+        admission.admit(ends, [], "c", stateless)
+
+
 def test_small_tensors_go_on_inline_and_large_ones_in_their_frames() -> None:
     small, large = m.Tensor("a", "INT8", (2,)), m.Tensor("b", "INT8", (5_000,))
     frames = [b"ab", b"x" * 5_000]
@@ -57,8 +78,8 @@ def test_small_tensors_go_on_inline_and_large_ones_in_their_frames() -> None:
 
 def test_request_without_an_id_for_logs_gets_one_of_its_own() -> None:
     admission = Admission(LIMITS)
-    sent = request(payload=m.Payload([]), request_id="")
-    first, second = (admission.admit(sent, [])[0].request_id for _ in range(2))
+    sent = request(m.Tensor("a", "INT8", (1,)), request_id="")
+    first, second = (admission.admit(sent, [b"x"])[0].request_id for _ in range(2))
     assert first
     assert second
     assert first != second
@@ -67,9 +88,9 @@ def test_request_without_an_id_for_logs_gets_one_of_its_own() -> None:
 def test_the_clients_id_is_kept_each_time_and_an_unusable_one_replaced() -> None:
     admission = Admission(LIMITS)
     for name in ("mine", "mine", "other", "mine"):
-        sent = request(payload=m.Payload([]), request_id=name)
-        assert admission.admit(sent, [])[0].request_id == name
-    unusable = admission.admit(request(payload=m.Payload([]), request_id="no\nline"), [])[0]
+        sent = request(m.Tensor("a", "INT8", (1,)), request_id=name)
+        assert admission.admit(sent, [b"x"])[0].request_id == name
+    unusable = admission.admit(request(m.Tensor("a", "INT8", (1,)), request_id="no\nline"), [b"x"])[0]
     assert unusable.request_id not in ("", "no\nline", "mine")
 
 

@@ -8,13 +8,18 @@ from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 __version__ = "0.1.0"
-__all__ = ["AsyncClient", "Client", "InferoxyError", "__version__"]
+__all__ = ["AsyncClient", "Client", "InferoxyError", "SequenceLost", "__version__"]
 
 if TYPE_CHECKING:
     from inferoxy.client import AsyncClient, Client
-    from inferoxy.errors import InferoxyError
+    from inferoxy.errors import InferoxyError, SequenceLost
 
-_LAZY = {"Client": "inferoxy.client", "AsyncClient": "inferoxy.client", "InferoxyError": "inferoxy.errors"}
+_LAZY = {
+    "Client": "inferoxy.client",
+    "AsyncClient": "inferoxy.client",
+    "InferoxyError": "inferoxy.errors",
+    "SequenceLost": "inferoxy.errors",
+}
 
 
 def __getattr__(name: str) -> Any:

@@ -1,11 +1,13 @@
 """`inferoxy infer`: send pictures to a model, show what it finds.
 
-Speaks to any bridge through the client. Each picture is a request of its own: one bad picture hides no other.
+Speaks to any bridge through the client. Each picture is a request of its own: one bad picture hides no other. With
+--sequence they are the frames of one sequence, sent one after another.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -15,7 +17,7 @@ from inferoxy.errors import Code, InferoxyError, InvalidRequest, ModelNotFound
 
 if TYPE_CHECKING:
     from inferoxy.client import Client, Detections, Prediction
-    from inferoxy.client.client import Draw
+    from inferoxy.client.arguments import Draw
 
     Answer = Detections | Prediction
 
@@ -58,6 +60,9 @@ def infer(
         float | None,
         typer.Option("--timeout", metavar="S", help="Seconds a picture may take, if not the model's own timeout."),
     ] = None,
+    in_sequence: Annotated[
+        bool, typer.Option("--sequence", help="The pictures are the frames of one sequence, for a stateful model.")
+    ] = False,
 ) -> int:
     """Send pictures to a model and show what it finds."""
     from inferoxy.client import Client
@@ -68,24 +73,17 @@ def infer(
     parameters: dict[str, Any] = {} if confidence is None else {"confidence": confidence}
     for image in images:
         _check_readable(image)
-    with Client(url, timeout_s=timeout_s) as client, ThreadPoolExecutor(min(AT_ONCE, len(images))) as pool:
-
-        def one(image: Path) -> "Answer | InferoxyError":
-            try:
-                return client.predict(name, image, draw=draw, version=version, **parameters)
-            except (ModelNotFound, ConnectionError):
-                raise  # the other pictures would only say the same
-            except InferoxyError as exc:
-                return exc
-
-        futures = [pool.submit(one, image) for image in images]
+    with Client(url, timeout_s=timeout_s) as client:
         try:
-            outcomes = [future.result() for future in futures]
+            if in_sequence:
+                with client.sequence(name, version=version) as sequence:
+                    outcomes = [_ask(partial(sequence.predict, image, draw=draw, **parameters)) for image in images]
+            else:
+                outcomes = _ask_together(
+                    [partial(client.predict, name, image, draw=draw, version=version, **parameters) for image in images]
+                )
         except ModelNotFound as exc:
             raise InvalidRequest(_unknown_model(client, exc)) from exc
-        finally:
-            for future in futures:
-                future.cancel()
     saved = [_save(outcome, target) for outcome, target in zip(outcomes, targets, strict=True)] if targets else []
     entries = [
         _entry(image, outcome, saved[at] if saved else None)
@@ -96,6 +94,25 @@ def infer(
     else:
         _print_tables(images, outcomes, saved)
     return _report_failures(images, outcomes, saved)
+
+
+def _ask(predict: "Callable[[], Answer]") -> "Answer | InferoxyError":
+    try:
+        return predict()
+    except (ModelNotFound, ConnectionError):
+        raise  # the other pictures would only say the same
+    except InferoxyError as exc:
+        return exc
+
+
+def _ask_together(predictions: "list[partial[Answer]]") -> "list[Answer | InferoxyError]":
+    with ThreadPoolExecutor(min(AT_ONCE, len(predictions))) as pool:
+        futures = [pool.submit(_ask, predict) for predict in predictions]
+        try:
+            return [future.result() for future in futures]
+        finally:
+            for future in futures:
+                future.cancel()
 
 
 def targets_for(images: list[Path], save: Path | None) -> list[Path]:

@@ -7,13 +7,18 @@ with Client("http://127.0.0.1:8698") as client:
         print(found.class_name, found.confidence, found.box)
 """
 
+from inferoxy.client.async_client import AsyncClient
+from inferoxy.client.async_sequence import AsyncSequence
 from inferoxy.client.calls import ConnectionFailed
-from inferoxy.client.client import AsyncClient, Client
+from inferoxy.client.client import Client
 from inferoxy.client.pictures import Source
 from inferoxy.client.results import Detection, Detections, InferResult, ModelInfo, Prediction, Served, Size
+from inferoxy.client.sequence import Sequence
+from inferoxy.errors import SequenceLost
 
 __all__ = [
     "AsyncClient",
+    "AsyncSequence",
     "Client",
     "ConnectionFailed",
     "Detection",
@@ -21,6 +26,8 @@ __all__ = [
     "InferResult",
     "ModelInfo",
     "Prediction",
+    "Sequence",
+    "SequenceLost",
     "Served",
     "Size",
     "Source",

@@ -5,12 +5,21 @@ protocol) after another, are sent the reply or thrown the error, and return the 
 run them over a transport, the part that has the connection; so both clients share all but the waiting.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Awaitable, Callable, Generator, Mapping, Sequence
-from typing import Any, NamedTuple, Protocol, TypeVar
+from typing import Any, NamedTuple, TypeVar
 
+from inferoxy import messages as m
 from inferoxy.client.pictures import LoadedPicture
-from inferoxy.client.results import Detections, InferResult, ModelInfo, Prediction
-from inferoxy.errors import Code, InferoxyError
+from inferoxy.client.results import (
+    Detections,
+    InferResult,
+    ModelInfo,
+    Prediction,
+    last_prediction,
+    last_result,
+)
+from inferoxy.errors import Code, InferoxyError, InternalError
 from inferoxy.tensors import Array
 
 CONNECT_S = 2.0  # a server that was killed is back sooner; what could not be sent waits so long for it
@@ -29,7 +38,10 @@ class ConnectionFailed(InferoxyError, ConnectionError):
 
 
 class Call(NamedTuple):
-    """What every request carries. `timeout_s` 0: the model's own; `priority` 0: the model's own."""
+    """What every request carries. `timeout_s` 0: the model's own; `priority` 0: the model's own.
+
+    `sequence` marks a step of a sequence.
+    """
 
     model: str
     version: str = ""
@@ -37,6 +49,7 @@ class Call(NamedTuple):
     priority: int = 0
     parameters: Mapping[str, Any] = {}
     request_id: str = ""
+    sequence: m.Sequence | None = None
 
     @property
     def wait_s(self) -> float:
@@ -44,20 +57,36 @@ class Call(NamedTuple):
         return self.timeout_s + GRACE_S if self.timeout_s else WAIT_LIMIT_S
 
 
-class ClientProtocol(Protocol):
+class ClientProtocol(ABC):
     """What a protocol module offers; it may cache what it has learned about models."""
 
-    def predict(self, call: Call, picture: LoadedPicture, draw: str) -> Steps[Detections | Prediction]:
-        """One picture's answer; `draw` is jpeg, png or empty."""
+    @abstractmethod
+    def predict_all(self, call: Call, picture: LoadedPicture, draw: str) -> Steps[list[Detections | Prediction]]:
+        """One picture's answers, in one exchange; `draw` is jpeg, png or empty."""
 
-    def infer(self, call: Call, inputs: Mapping[str, Array], outputs: Sequence[str]) -> Steps[InferResult]:
-        """Output tensors for input tensors."""
+    @abstractmethod
+    def infer_all(self, call: Call, inputs: Mapping[str, Array], outputs: Sequence[str]) -> Steps[list[InferResult]]:
+        """Output tensors for input tensors, as often as the model gives any, in one exchange."""
 
+    @abstractmethod
+    def end(self, call: Call) -> Steps[None]:
+        """End the call's sequence, behind its requests that were sent before."""
+
+    @abstractmethod
     def models(self) -> Steps[list[ModelInfo]]:
         """What is registered."""
 
+    @abstractmethod
     def is_ready(self, model: str, version: str) -> Steps[bool]:
         """Whether the server, or a model of it, takes requests."""
+
+    def predict(self, call: Call, picture: LoadedPicture, draw: str) -> Steps[Detections | Prediction]:
+        """One picture's answer, the last one if there are several."""
+        return last_prediction((yield from self.predict_all(call, picture, draw)))
+
+    def infer(self, call: Call, inputs: Mapping[str, Array], outputs: Sequence[str]) -> Steps[InferResult]:
+        """Output tensors for input tensors, the last ones if the model gives several."""
+        return last_result((yield from self.infer_all(call, inputs, outputs)))
 
 
 def drive(steps: Steps[T], exchange: Callable[[Any], Any]) -> T:
@@ -94,6 +123,21 @@ async def drive_async(steps: Steps[T], exchange: Callable[[Any], Awaitable[Any]]
         return answer
     finally:
         steps.close()
+
+
+def conclude(steps: Steps[T], reply: Any, error: InferoxyError | None = None) -> T:
+    """The outcome of an operation whose only exchange has been made: with this reply, or this error."""
+    try:
+        if error is None:
+            steps.send(reply)
+        else:
+            steps.throw(error)
+    except StopIteration as done:
+        answer: T = done.value
+        return answer
+    finally:
+        steps.close()
+    raise InternalError("an operation of several exchanges cannot be begun and concluded apart")
 
 
 def unreachable(url: str, why: str = "") -> ConnectionFailed:

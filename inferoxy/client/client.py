@@ -1,34 +1,35 @@
-"""`Client` and `AsyncClient`: the same methods over every protocol.
+"""`Client`: the same methods over every protocol, for threads.
 
 The address says which protocol is spoken. What its operations are is the protocol modules', its connection the
 transports'.
 """
 
-import asyncio
-import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
+from collections.abc import Sequence as Items
 from concurrent.futures import ThreadPoolExecutor
-from os import PathLike
 from types import TracebackType
-from typing import Any, Literal, Self, TypeVar, overload
+from typing import Any, Self, overload
 
-import numpy as np
 from numpy.typing import ArrayLike
 
 from inferoxy.client import address as addresses
 from inferoxy.client import protocols
-from inferoxy.client.calls import Call, ConnectionFailed, drive, drive_async
+from inferoxy.client.arguments import (
+    AT_ONCE,
+    Draw,
+    S,
+    Several,
+    arrays_of,
+    check_draw,
+    defaults_of,
+    make_call,
+    sequence_id_of,
+)
+from inferoxy.client.calls import ConnectionFailed, drive
 from inferoxy.client.pictures import Source, load
-from inferoxy.client.results import Detections, InferResult, ModelInfo, Prediction
-from inferoxy.errors import InvalidRequest, ModelUnavailable
-from inferoxy.tensors import Array
-
-AT_ONCE = 16  # pictures of one call under way at the same time: enough for full batches, far below queue limits
-PRIORITY_LIMIT = 999
-
-Draw = Literal["", "jpeg", "png"]
-S = TypeVar("S", bound=Source)
-Several = list[S] | tuple[S, ...]
+from inferoxy.client.results import Detections, InferResult, ModelInfo, Prediction, last_prediction, last_result
+from inferoxy.client.sequence import Sequence
+from inferoxy.errors import ModelUnavailable
 
 
 class Client:
@@ -51,7 +52,7 @@ class Client:
 
     def __init__(self, url: str = addresses.DEFAULT_URL, *, timeout_s: float | None = None, priority: int = 0) -> None:
         self._address = addresses.parse(url)
-        self._defaults = _defaults(timeout_s, priority)
+        self._defaults = defaults_of(timeout_s, priority)
         self._protocol = protocols.protocol_for(self._address)
         self._transport = protocols.blocking_transport(self._address)
 
@@ -106,17 +107,20 @@ class Client:
             **parameters: For the model, such as confidence=0.5; JSON-able.
 
         Returns:
-            Detections where the model finds boxes, else Prediction; for several, a list in the same order.
+            Detections where the model finds boxes, else Prediction; for several, a list in the same order. Of a model
+            that answers one request several times it is the last answer, with all of them in its `parts`.
 
         Raises:
             InferoxyError: What happened instead; for several, to the first picture that failed.
             OSError: A file cannot be read.
         """
-        call = _call(self._defaults, model, version, timeout_s, priority, parameters)
-        _check_draw(draw)
+        call = make_call(self._defaults, model, version, timeout_s, priority, parameters)
+        check_draw(draw)
 
         def one(source: Source) -> Detections | Prediction:
-            return drive(self._protocol.predict(call, load(source), draw), self._transport.exchange)
+            return last_prediction(
+                drive(self._protocol.predict_all(call, load(source), draw), self._transport.exchange)
+            )
 
         if not isinstance(picture, list | tuple):
             return one(picture)
@@ -130,18 +134,38 @@ class Client:
                 for future in futures:
                     future.cancel()
 
+    def predict_all(
+        self,
+        model: str,
+        picture: Source,
+        /,
+        *,
+        draw: Draw = "",
+        version: str = "",
+        timeout_s: float | None = None,
+        priority: int | None = None,
+        **parameters: Any,
+    ) -> list[Detections | Prediction]:
+        """All answers of a model that may answer a request any number of times; see `predict`.
+
+        Over gRPC, and with `draw` over HTTP, there can be one only; a model that gives more fails with UNSUPPORTED.
+        """
+        call = make_call(self._defaults, model, version, timeout_s, priority, parameters)
+        check_draw(draw)
+        return drive(self._protocol.predict_all(call, load(picture), draw), self._transport.exchange)
+
     def infer(
         self,
         model: str,
         inputs: Mapping[str, ArrayLike],
         *,
         parameters: Mapping[str, Any] | None = None,
-        outputs: Sequence[str] = (),
+        outputs: Items[str] = (),
         version: str = "",
         timeout_s: float | None = None,
         priority: int | None = None,
     ) -> InferResult:
-        """A model's output tensors for input tensors.
+        """A model's output tensors for input tensors; of several answers the last, with all of them in its `parts`.
 
         Args:
             model: Its name.
@@ -155,8 +179,55 @@ class Client:
         Raises:
             InferoxyError: What happened instead.
         """
-        call = _call(self._defaults, model, version, timeout_s, priority, parameters or {})
-        return drive(self._protocol.infer(call, _arrays(inputs), list(outputs)), self._transport.exchange)
+        return last_result(
+            self.infer_all(
+                model, inputs, parameters=parameters, outputs=outputs, version=version, timeout_s=timeout_s,
+                priority=priority,
+            )
+        )  # fmt: skip
+
+    def infer_all(
+        self,
+        model: str,
+        inputs: Mapping[str, ArrayLike],
+        *,
+        parameters: Mapping[str, Any] | None = None,
+        outputs: Items[str] = (),
+        version: str = "",
+        timeout_s: float | None = None,
+        priority: int | None = None,
+    ) -> list[InferResult]:
+        """All answers of a model that may answer a request any number of times; see `infer`.
+
+        Over HTTP and gRPC there can be one only; a model that gives more fails with UNSUPPORTED.
+        """
+        call = make_call(self._defaults, model, version, timeout_s, priority, parameters or {})
+        return drive(self._protocol.infer_all(call, arrays_of(inputs), list(outputs)), self._transport.exchange)
+
+    def sequence(
+        self,
+        model: str,
+        *,
+        version: str = "",
+        sequence_id: int | str | None = None,
+        timeout_s: float | None = None,
+        priority: int | None = None,
+    ) -> Sequence:
+        """Requests to a stateful model that share its state; use it in a `with` block. Nothing is sent yet.
+
+        Args:
+            model: Its name.
+            version: The model's version; empty: the default one.
+            sequence_id: 1..2^64-1 or text; None: a random one. Over HTTP and gRPC it must be unique among all clients
+                of the model, over ZeroMQ on this connection.
+            timeout_s: Instead of the client's, for each request.
+            priority: Instead of the client's.
+
+        Raises:
+            InvalidRequest: Something is out of range.
+        """
+        template = make_call(self._defaults, model, version, timeout_s, priority, {})
+        return Sequence(self._protocol, self._transport, template, sequence_id_of(sequence_id))
 
     def models(self) -> list[ModelInfo]:
         """The registered models, every version of each."""
@@ -187,168 +258,3 @@ class Client:
 
     def __repr__(self) -> str:
         return f"Client({self._address.url!r})"
-
-
-class AsyncClient:
-    """`Client` with methods to await, for the tasks of one event loop. Use it in an `async with` block."""
-
-    def __init__(self, url: str = addresses.DEFAULT_URL, *, timeout_s: float | None = None, priority: int = 0) -> None:
-        self._address = addresses.parse(url)
-        self._defaults = _defaults(timeout_s, priority)
-        self._protocol = protocols.protocol_for(self._address)
-        self._transport = protocols.awaited_transport(self._address)
-
-    @overload
-    async def predict(
-        self,
-        model: str,
-        picture: Source,
-        /,
-        *,
-        draw: Draw = "",
-        version: str = "",
-        timeout_s: float | None = None,
-        priority: int | None = None,
-        **parameters: Any,
-    ) -> Detections | Prediction: ...
-    @overload
-    async def predict(
-        self,
-        model: str,
-        picture: Several[S],
-        /,
-        *,
-        draw: Draw = "",
-        version: str = "",
-        timeout_s: float | None = None,
-        priority: int | None = None,
-        **parameters: Any,
-    ) -> list[Detections | Prediction]: ...
-    async def predict(
-        self,
-        model: str,
-        picture: Source | Several[S],
-        /,
-        *,
-        draw: Draw = "",
-        version: str = "",
-        timeout_s: float | None = None,
-        priority: int | None = None,
-        **parameters: Any,
-    ) -> Detections | Prediction | list[Detections | Prediction]:
-        """See Client.predict. Cancelling the task takes the request back."""
-        call = _call(self._defaults, model, version, timeout_s, priority, parameters)
-        _check_draw(draw)
-
-        async def one(source: Source) -> Detections | Prediction:
-            loaded = await asyncio.to_thread(load, source) if isinstance(source, str | PathLike) else load(source)
-            return await drive_async(self._protocol.predict(call, loaded, draw), self._transport.exchange)
-
-        if not isinstance(picture, list | tuple):
-            return await one(picture)
-        gate = asyncio.Semaphore(AT_ONCE)
-
-        async def in_turn(source: Source) -> Detections | Prediction:
-            async with gate:
-                return await one(source)
-
-        tasks = [asyncio.ensure_future(in_turn(source)) for source in picture]
-        try:
-            return [await task for task in tasks]
-        finally:
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-
-    async def infer(
-        self,
-        model: str,
-        inputs: Mapping[str, ArrayLike],
-        *,
-        parameters: Mapping[str, Any] | None = None,
-        outputs: Sequence[str] = (),
-        version: str = "",
-        timeout_s: float | None = None,
-        priority: int | None = None,
-    ) -> InferResult:
-        """See Client.infer."""
-        call = _call(self._defaults, model, version, timeout_s, priority, parameters or {})
-        steps = self._protocol.infer(call, _arrays(inputs), list(outputs))
-        return await drive_async(steps, self._transport.exchange)
-
-    async def models(self) -> list[ModelInfo]:
-        """See Client.models."""
-        return await drive_async(self._protocol.models(), self._transport.exchange)
-
-    async def is_ready(self, model: str | None = None, *, version: str = "") -> bool:
-        """See Client.is_ready."""
-        try:
-            return await drive_async(self._protocol.is_ready(model or "", version), self._transport.exchange)
-        except (ConnectionFailed, ModelUnavailable):
-            return False
-
-    async def close(self) -> None:
-        """Close the connection; calls under way fail."""
-        await self._transport.close()
-
-    async def __aenter__(self) -> Self:
-        return self
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
-    ) -> None:
-        await self.close()
-
-    def __repr__(self) -> str:
-        return f"AsyncClient({self._address.url!r})"
-
-
-def _defaults(timeout_s: float | None, priority: int) -> Call:
-    return _checked(Call("", timeout_s=0.0 if timeout_s is None else timeout_s, priority=priority), timeout_s)
-
-
-def _call(
-    defaults: Call,
-    model: str,
-    version: str,
-    timeout_s: float | None,
-    priority: int | None,
-    parameters: Mapping[str, Any],
-) -> Call:
-    if not model or not isinstance(model, str):
-        raise InvalidRequest(f"model: expected a name, found {model!r}")
-    call = Call(
-        model,
-        str(version),
-        defaults.timeout_s if timeout_s is None else timeout_s,
-        defaults.priority if priority is None else priority,
-        {name: _plain(value) for name, value in parameters.items()},
-        secrets.token_hex(8),
-    )
-    return _checked(call, timeout_s)
-
-
-def _checked(call: Call, timeout_s: float | None) -> Call:
-    if timeout_s is not None and not 0 < timeout_s <= 86_400:
-        raise InvalidRequest(f"timeout_s: expected more than 0 and at most 86400 seconds, found {timeout_s!r}")
-    if not 0 <= call.priority <= PRIORITY_LIMIT:
-        raise InvalidRequest(f"priority: expected 0..{PRIORITY_LIMIT}, found {call.priority!r}")
-    return call
-
-
-def _check_draw(draw: str) -> None:
-    if draw not in ("", "jpeg", "png"):
-        raise InvalidRequest(f"draw: expected jpeg, png or empty, found {draw!r}")
-
-
-def _plain(value: Any) -> Any:
-    """numpy's scalars and arrays as Python's numbers and lists, at any depth."""
-    if isinstance(value, np.generic | np.ndarray):
-        return value.tolist()
-    if isinstance(value, Mapping):
-        return {key: _plain(item) for key, item in value.items()}
-    return [_plain(item) for item in value] if isinstance(value, list | tuple) else value
-
-
-def _arrays(inputs: Mapping[str, ArrayLike]) -> dict[str, Array]:
-    return {name: np.asarray(value) for name, value in inputs.items()}

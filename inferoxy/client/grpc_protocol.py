@@ -6,9 +6,12 @@ Invariant: a server's error keeps its code, which stands in the trailing metadat
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
+import msgspec
+
 from inferoxy import tensors
 from inferoxy.client import v2
-from inferoxy.client.calls import METADATA_S, Call, Steps, broken, unreachable
+from inferoxy.client.arguments import INIT
+from inferoxy.client.calls import METADATA_S, Call, ClientProtocol, Steps, broken, unreachable
 from inferoxy.client.pictures import LoadedPicture
 from inferoxy.client.results import Detections, InferResult, ModelInfo, Prediction
 from inferoxy.errors import STATUS, Code, InferoxyError, InternalError, InvalidRequest, ModelNotFound, error_from
@@ -49,7 +52,7 @@ class GrpcReply(NamedTuple):
     metadata: Mapping[str, str]
 
 
-class GrpcProtocol:
+class GrpcProtocol(ClientProtocol):
     """One per client; keeps nothing between calls.
 
     Args:
@@ -59,17 +62,21 @@ class GrpcProtocol:
     def __init__(self, url: str) -> None:
         self._url = url
 
-    def predict(self, call: Call, picture: LoadedPicture, draw: str) -> Steps[Detections | Prediction]:
-        """One picture's answer."""
+    def predict_all(self, call: Call, picture: LoadedPicture, draw: str) -> Steps[list[Detections | Prediction]]:
+        """One picture's answer: a unary call has room for no more."""
         sent, size = v2.picture_input(picture)
         more = {"draw": draw} if draw else {}
         answered = yield from self._infer(call, [sent], v2.prediction_outputs(draw), more)
-        return v2.prediction_from(call, answered, size)
+        return [v2.prediction_from(call, answered, size)]
 
-    def infer(self, call: Call, inputs: Mapping[str, Array], outputs: Sequence[str]) -> Steps[InferResult]:
-        """Output tensors for input tensors."""
+    def infer_all(self, call: Call, inputs: Mapping[str, Array], outputs: Sequence[str]) -> Steps[list[InferResult]]:
+        """Output tensors for input tensors; there is one answer."""
         answered = yield from self._infer(call, v2.tensor_inputs(inputs), outputs, {})
-        return v2.result_from(call, answered)
+        return [v2.result_from(call, answered)]
+
+    def end(self, call: Call) -> Steps[None]:
+        """End the call's sequence."""
+        yield from self._infer(call, [], (), {})
 
     def models(self) -> Steps[list[ModelInfo]]:
         """What is registered, in as many calls as there are models, and one."""
@@ -174,6 +181,11 @@ def _parameter(name: str, value: Any) -> pb.InferParameter:
         return pb.InferParameter(double_param=value)
     if isinstance(value, str):
         return pb.InferParameter(string_param=value)
+    if name == INIT and isinstance(value, dict):  # gRPC has no form for objects, but this one's JSON is taken as well
+        try:
+            return pb.InferParameter(string_param=msgspec.json.encode(value).decode())
+        except (TypeError, ValueError, OverflowError, RecursionError) as exc:
+            raise InvalidRequest(f"parameter {name!r}: expected what JSON can hold ({exc})") from exc
     raise InvalidRequest(
         f"parameter {name!r}: over gRPC expected text, a number of 64 bits or true/false, found {type(value).__name__}"
     )

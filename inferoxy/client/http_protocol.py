@@ -15,7 +15,7 @@ import msgspec
 
 from inferoxy import tensors
 from inferoxy.client import v2
-from inferoxy.client.calls import METADATA_S, Call, Steps
+from inferoxy.client.calls import METADATA_S, Call, ClientProtocol, Steps
 from inferoxy.client.pictures import EncodedPicture, LoadedPicture
 from inferoxy.client.png import stored_png
 from inferoxy.client.results import (
@@ -26,7 +26,6 @@ from inferoxy.client.results import (
     Served,
     Size,
     answer_from,
-    last_prediction,
 )
 from inferoxy.errors import InferoxyError, InternalError, InvalidRequest, ModelNotFound, ModelUnavailable, error_from
 from inferoxy.messages import TensorSpec
@@ -61,7 +60,7 @@ class HttpReply(NamedTuple):
     body: bytes
 
 
-class HttpProtocol:
+class HttpProtocol(ClientProtocol):
     """One per client; keeps nothing between calls.
 
     Args:
@@ -71,12 +70,12 @@ class HttpProtocol:
     def __init__(self, url: str) -> None:
         self._url = url
 
-    def predict(self, call: Call, picture: LoadedPicture, draw: str) -> Steps[Detections | Prediction]:
-        """One picture's answer."""
+    def predict_all(self, call: Call, picture: LoadedPicture, draw: str) -> Steps[list[Detections | Prediction]]:
+        """One picture's answers. With a drawing there is one: the Open Inference Protocol has no room for more."""
         if draw:
             sent, size = v2.picture_input(picture)
             answered = yield from self._infer(call, [sent], v2.prediction_outputs(draw), {"draw": draw})
-            return v2.prediction_from(call, answered, size)
+            return [v2.prediction_from(call, answered, size)]
         if isinstance(picture, EncodedPicture):
             size, body, kind = Size(*picture.seen_size), bytes(picture.data), f"image/{picture.encoding}"
         else:
@@ -89,12 +88,16 @@ class HttpProtocol:
         path = f"/v1/models/{quote(call.model, safe='')}/predict"
         headers = {"content-type": kind, "accept": JSON, _REQUEST_ID: call.request_id}
         reply: HttpReply = yield HttpExchange("POST", _with_query(path, query), call.wait_s, headers, body)
-        return self._prediction(self._content(reply), size)
+        return self._predictions(self._content(reply), size)
 
-    def infer(self, call: Call, inputs: Mapping[str, Array], outputs: Sequence[str]) -> Steps[InferResult]:
-        """Output tensors for input tensors."""
+    def infer_all(self, call: Call, inputs: Mapping[str, Array], outputs: Sequence[str]) -> Steps[list[InferResult]]:
+        """Output tensors for input tensors; there is one answer."""
         answered = yield from self._infer(call, v2.tensor_inputs(inputs), outputs, {})
-        return v2.result_from(call, answered)
+        return [v2.result_from(call, answered)]
+
+    def end(self, call: Call) -> Steps[None]:
+        """End the call's sequence."""
+        yield from self._infer(call, [], (), {})
 
     def models(self) -> Steps[list[ModelInfo]]:
         """What is registered."""
@@ -169,7 +172,7 @@ class HttpProtocol:
         except (KeyError, TypeError, InvalidRequest) as exc:
             raise self._unexpected(reply) from exc
 
-    def _prediction(self, content: dict[str, Any], size: Size) -> Detections | Prediction:
+    def _predictions(self, content: dict[str, Any], size: Size) -> list[Detections | Prediction]:
         served = content.get("served", {})
         about: dict[str, Any] = {
             "image_size": size,
@@ -179,7 +182,7 @@ class HttpProtocol:
             "served": Served(**{key: value for key, value in served.items() if key in Served.__dataclass_fields__}),
         }
         several = content["predictions"] if "predictions" in content else [content.get("prediction")]
-        return last_prediction([answer_from(prediction, **about) for prediction in several])
+        return [answer_from(prediction, **about) for prediction in several]
 
     def _content(self, reply: HttpReply) -> dict[str, Any]:
         """The JSON object of an answer.
@@ -216,6 +219,11 @@ def _options(call: Call) -> dict[str, str]:
         options["timeout_ms"] = f"{call.timeout_s * 1e3:.3f}"
     if call.priority:
         options["priority"] = str(call.priority)
+    step = call.sequence
+    if step is not None:
+        options["sequence_id"] = str(step.id)
+        options |= {"sequence_start": "true"} if step.start else {}
+        options |= {"sequence_end": "true"} if step.end else {}
     return options
 
 

@@ -1,6 +1,8 @@
 """Which modules speak to an address. Each protocol's library is imported when it is first used."""
 
-from typing import Any, Protocol
+import asyncio
+from concurrent.futures import Future
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from inferoxy.client.address import Address
 from inferoxy.client.calls import ClientProtocol
@@ -24,6 +26,36 @@ class AwaitedTransport(Protocol):
 
     async def close(self) -> None:
         """End the connection."""
+
+
+F = TypeVar("F", "Future[Any]", "asyncio.Future[Any]", covariant=True)
+
+
+class Asked(Protocol[F]):
+    """An exchange that is under way; `outcome` is its reply or its error."""
+
+    @property
+    def outcome(self) -> F:
+        """Its reply, or what happened instead."""
+
+    def abandon(self) -> None:
+        """Nobody waits for it any more; does nothing when it has its outcome."""
+
+
+@runtime_checkable
+class PipeliningTransport(Protocol):
+    """A connection on which exchanges that are begun one after another arrive so; for threads."""
+
+    def begin(self, asked: Any, /) -> "Asked[Future[Any]]":
+        """Send, behind what was sent before."""
+
+
+@runtime_checkable
+class AwaitedPipeliningTransport(Protocol):
+    """The same for the tasks of one loop."""
+
+    def begin(self, asked: Any, /) -> "Asked[asyncio.Future[Any]]":
+        """Send, behind what was sent before."""
 
 
 def protocol_for(address: Address) -> ClientProtocol:

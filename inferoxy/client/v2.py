@@ -43,7 +43,7 @@ class Answered(NamedTuple):
 
 
 def request_parameters(call: Call) -> dict[str, Any]:
-    """The request's parameters: the model's, and the protocol's own for timeout and priority.
+    """The request's parameters: the model's, and the protocol's own for timeout, priority and sequence.
 
     Raises:
         InvalidRequest: A parameter of the model has a name that is the protocol's own.
@@ -56,6 +56,13 @@ def request_parameters(call: Call) -> dict[str, Any]:
         parameters["timeout"] = max(1, int(call.timeout_s * 1e6))
     if call.priority:
         parameters["priority"] = _URGENCY - call.priority
+    step = call.sequence
+    if step is not None:
+        parameters["sequence_id"] = step.id
+        if step.start:
+            parameters["sequence_start"] = True
+        if step.end:
+            parameters["sequence_end"] = True
     return parameters
 
 

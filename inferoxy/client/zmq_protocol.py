@@ -10,7 +10,7 @@ import numpy as np
 
 from inferoxy import messages as m
 from inferoxy import sockets, tensors, wire
-from inferoxy.client.calls import Call, Steps
+from inferoxy.client.calls import Call, ClientProtocol, Steps
 from inferoxy.client.pictures import EncodedPicture, LoadedPicture
 from inferoxy.client.results import (
     Detections,
@@ -20,8 +20,6 @@ from inferoxy.client.results import (
     Served,
     Size,
     answer_from,
-    last_prediction,
-    last_result,
 )
 from inferoxy.client.zmq_session import Ask, AskModels, Part
 from inferoxy.errors import InvalidRequest
@@ -30,11 +28,11 @@ from inferoxy.tensors import Array
 PICTURE = "picture"  # the output tensor that holds the drawn picture
 
 
-class ZmqProtocol:
+class ZmqProtocol(ClientProtocol):
     """One per client; keeps nothing between calls."""
 
-    def predict(self, call: Call, picture: LoadedPicture, draw: str) -> Steps[Detections | Prediction]:
-        """One picture's answer."""
+    def predict_all(self, call: Call, picture: LoadedPicture, draw: str) -> Steps[list[Detections | Prediction]]:
+        """One picture's answers."""
         if isinstance(picture, EncodedPicture):
             size = Size(*picture.seen_size)
             tensor = m.Tensor("", "UINT8", (picture.height, picture.width, 3), encoding=picture.encoding)
@@ -49,14 +47,18 @@ class ZmqProtocol:
             picture=cast(Literal["", "jpeg", "png"], draw),
         )
         parts: list[Part] = yield _ask(call, payload, [frame])
-        return last_prediction([_prediction(call, part, size) for part in parts])
+        return [_prediction(call, part, size) for part in parts]
 
-    def infer(self, call: Call, inputs: Mapping[str, Array], outputs: Sequence[str]) -> Steps[InferResult]:
+    def infer_all(self, call: Call, inputs: Mapping[str, Array], outputs: Sequence[str]) -> Steps[list[InferResult]]:
         """Output tensors for input tensors."""
         described = [m.Tensor(name, tensors.datatype_of(array), array.shape) for name, array in inputs.items()]
         payload = m.Payload(described, dict(call.parameters), list(outputs))
         parts: list[Part] = yield _ask(call, payload, [tensors.to_bytes(array) for array in inputs.values()])
-        return last_result([_tensors(call, part) for part in parts])
+        return [_tensors(call, part) for part in parts]
+
+    def end(self, call: Call) -> Steps[None]:
+        """End the call's sequence."""
+        yield _ask(call, m.Payload([]), [])
 
     def models(self) -> Steps[list[ModelInfo]]:
         """What is registered."""
@@ -84,6 +86,7 @@ def _ask(call: Call, payload: m.Payload, frames: list[Any]) -> Ask:
         timeout_us=int(call.timeout_s * 1e6),
         priority=call.priority,
         request_id=call.request_id,
+        sequence=call.sequence,
     )
     return Ask(request, frames, call.wait_s, call.request_id)
 

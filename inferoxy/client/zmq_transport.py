@@ -11,7 +11,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future
-from typing import Any
+from typing import Any, Generic, TypeVar
 
 import zmq
 
@@ -21,6 +21,26 @@ from inferoxy.client.calls import ConnectionFailed, unreachable
 from inferoxy.client.zmq_session import Ask, AskModels, Session
 
 Question = Ask | AskModels
+F = TypeVar("F", "Future[Any]", "asyncio.Future[Any]")
+
+
+class Asked(Generic[F]):
+    """A question that is under way.
+
+    Attributes:
+        outcome: Its reply, or what happened instead.
+    """
+
+    def __init__(self, outcome: F, withdraw: Callable[[], None]) -> None:
+        self.outcome: F = outcome
+        self._withdraw = withdraw
+
+    def abandon(self) -> None:
+        """Nobody waits for it any more; does nothing when it has its outcome."""
+        if self.outcome.cancelled() or not self.outcome.done():
+            self._withdraw()
+        else:
+            self.outcome.exception()  # now it was looked at: asyncio complains of errors that nobody has seen
 
 
 class ThreadTransport:
@@ -36,11 +56,11 @@ class ThreadTransport:
         for end in (self._wake, self._woken):
             end.setblocking(False)
 
-    def exchange(self, question: Question) -> Any:
-        """Send a question and wait for its outcome.
+    def begin(self, question: Question) -> "Asked[Future[Any]]":
+        """Send a question, behind those that this thread has sent before.
 
         Raises:
-            InferoxyError: What happened instead of an answer.
+            ConnectionFailed: The client is closed.
         """
         outcome: Future[Any] = Future()
         number = 0
@@ -49,12 +69,26 @@ class ThreadTransport:
             nonlocal number
             number = session.submit(question, outcome, time.monotonic())
 
-        self._post(submit)
-        try:
-            return outcome.result()
-        finally:
-            if not outcome.done():  # the waiting thread was interrupted
+        def withdraw() -> None:
+            try:
                 self._post(lambda session: session.abandon(number))
+            except ConnectionFailed:  # so nothing is under way any more
+                pass
+
+        self._post(submit)
+        return Asked(outcome, withdraw)
+
+    def exchange(self, question: Question) -> Any:
+        """Send a question and wait for its outcome.
+
+        Raises:
+            InferoxyError: What happened instead of an answer.
+        """
+        asked = self.begin(question)
+        try:
+            return asked.outcome.result()
+        finally:
+            asked.abandon()  # if the waiting thread was interrupted
 
     def close(self) -> None:
         """End the thread; what waits fails."""
@@ -125,23 +159,37 @@ class LoopTransport:
         self._context: zmq.Context[Any] | None = None
         self._closed = False
 
+    def begin(self, question: Question) -> "Asked[asyncio.Future[Any]]":
+        """Send a question, behind those that were sent before.
+
+        Raises:
+            ConnectionFailed: The client is closed, or no connection can be made to its address.
+        """
+        if self._closed:
+            raise _closed(self._address)
+        if self._context is None:
+            self._open()
+        outcome: asyncio.Future[Any] = self._loop.create_future()
+        number = self._session.submit(question, outcome, self._loop.time())
+        self._schedule()
+
+        def withdraw() -> None:
+            outcome.cancel()
+            self._session.abandon(number)
+
+        return Asked(outcome, withdraw)
+
     async def exchange(self, question: Question) -> Any:
         """Send a question and wait for its outcome; abandoned when the waiting task is cancelled.
 
         Raises:
             InferoxyError: What happened instead of an answer.
         """
-        if self._closed:
-            raise _closed(self._address)
-        if self._context is None:
-            self._begin()
-        outcome: asyncio.Future[Any] = self._loop.create_future()
-        number = self._session.submit(question, outcome, self._loop.time())
-        self._schedule()
+        asked = self.begin(question)
         try:
-            return await outcome
+            return await asked.outcome
         finally:
-            self._session.abandon(number)
+            asked.abandon()
 
     async def close(self) -> None:
         """Close the socket; what waits fails."""
@@ -154,7 +202,7 @@ class LoopTransport:
             self._context.destroy(linger=0)
             self._context = None
 
-    def _begin(self) -> None:
+    def _open(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._context, sock = _open(self._address)
         self._socket = sockets.LoopSocket(sock, self._on_message)

@@ -11,7 +11,7 @@ from inferoxy.client.grpc_protocol import GrpcExchange, GrpcProtocol, GrpcReply,
 from inferoxy.client.pictures import EncodedPicture
 from inferoxy.client.results import Detections, Size
 from inferoxy.errors import Code, DeadlineExceeded, InternalError, InvalidRequest, ModelNotFound
-from inferoxy.messages import TensorSpec
+from inferoxy.messages import Sequence, TensorSpec
 from protos import inference_pb2 as pb
 
 PROTOCOL = GrpcProtocol("grpc://server:1")
@@ -182,3 +182,28 @@ def test_models_are_known_by_the_index_and_their_metadata() -> None:
     assert first.inputs == (TensorSpec("IN", "FP32", (-1, 16)),)
     assert (second.version, second.state, second.ready, second.error) == ("2", "failing", False, "no file")
     assert second.batch_size is None
+
+
+def test_a_step_of_a_sequence_says_so_in_its_parameters() -> None:
+    request = asked(PROTOCOL.predict(call(sequence=Sequence(2**63, True)), PICTURE, "")).request
+    assert request.parameters["sequence_id"].uint64_param == 2**63
+    assert request.parameters["sequence_start"].bool_param
+    assert "sequence_end" not in request.parameters
+    request = asked(PROTOCOL.infer(call(sequence=Sequence("cam")), {"x": np.zeros(1, np.float32)}, ())).request
+    assert request.parameters["sequence_id"].string_param == "cam"
+
+
+def test_the_end_of_a_sequence_has_no_inputs() -> None:
+    steps = PROTOCOL.end(call(version="2", sequence=Sequence(5, end=True)))
+    request = asked(steps).request
+    assert (request.model_version, len(request.inputs), len(request.raw_input_contents)) == ("2", 0, 0)
+    assert (request.parameters["sequence_id"].int64_param, request.parameters["sequence_end"].bool_param) == (5, True)
+    assert outcome(steps, pb.ModelInferResponse(model_name="detector")) is None
+
+
+def test_init_travels_as_its_json() -> None:
+    steps = PROTOCOL.predict(call(parameters={"init": {"fps": 25, "size": [640, 480]}}), PICTURE, "")
+    assert msgspec.json.decode(asked(steps).request.parameters["init"].string_param) == {"fps": 25, "size": [640, 480]}
+    for wrong in ({"init": {"x": object()}}, {"other": {}}):
+        with pytest.raises(InvalidRequest, match=r"parameter '(init|other)'"):
+            asked(PROTOCOL.predict(call(parameters=wrong), PICTURE, ""))

@@ -13,7 +13,16 @@ from inferoxy.client.calls import Call
 from inferoxy.client.http_protocol import HttpExchange, HttpProtocol, HttpReply
 from inferoxy.client.pictures import EncodedPicture
 from inferoxy.client.results import Detections, Prediction, Size
-from inferoxy.errors import Code, InferoxyError, InternalError, InvalidRequest, ModelNotFound, ModelUnavailable
+from inferoxy.errors import (
+    Code,
+    InferoxyError,
+    InternalError,
+    InvalidRequest,
+    ModelNotFound,
+    ModelUnavailable,
+    SequenceLost,
+)
+from inferoxy.messages import Sequence
 
 PROTOCOL = HttpProtocol("http://server:1")
 PICTURE = EncodedPicture(b"\xff\xd8\xff picture", "jpeg", 40, 30)
@@ -235,3 +244,54 @@ def test_unavailable_models_are_no_connection_failures() -> None:
     with pytest.raises(ModelUnavailable) as caught:
         outcome(steps, 503, {"error": "cannot be loaded", "code": "MODEL_UNAVAILABLE"})
     assert not isinstance(caught.value, ConnectionError)
+
+
+STEP = Sequence(5, True)
+
+
+def test_a_step_of_a_sequence_says_so_in_the_query() -> None:
+    for step, expected in (
+        (STEP, {"sequence_id": ["5"], "sequence_start": ["true"]}),
+        (Sequence("a/b"), {"sequence_id": ["a/b"]}),
+        (Sequence(5, end=True), {"sequence_id": ["5"], "sequence_end": ["true"]}),
+    ):
+        path = asked(PROTOCOL.predict(call(sequence=step), PICTURE, "")).path
+        assert parse_qs(urlsplit(path).query) == expected
+
+
+def test_a_step_with_tensors_or_a_drawing_says_so_in_its_parameters() -> None:
+    drawn = asked(PROTOCOL.predict(call(sequence=STEP), PICTURE, "jpeg"))
+    tensors = asked(PROTOCOL.infer(call(sequence=STEP), {"x": np.zeros(1, np.float32)}, ()))
+    for exchange in (drawn, tensors):
+        head = msgspec.json.decode(exchange.body[: int(exchange.headers["inference-header-content-length"])])
+        found = {name: value for name, value in head["parameters"].items() if name.startswith("sequence")}
+        assert found == {"sequence_id": 5, "sequence_start": True}
+
+
+def test_the_end_of_a_sequence_has_no_inputs() -> None:
+    steps = PROTOCOL.end(call(version="2", timeout_s=1.0, sequence=Sequence("cam", end=True)))
+    exchange = asked(steps)
+    content = msgspec.json.decode(exchange.body)
+    assert (exchange.path, content["inputs"]) == ("/v2/models/detector/versions/2/infer", [])
+    expected = {"sequence_id": "cam", "sequence_end": True, "timeout": 1_000_000, "binary_data_output": True}
+    assert content["parameters"] == expected
+    assert outcome(steps, 200, {"model_name": "detector", "outputs": []}) is None
+
+
+def test_a_lost_sequence_is_told_as_such() -> None:
+    steps = PROTOCOL.end(call(sequence=Sequence(5, end=True)))
+    asked(steps)
+    with pytest.raises(SequenceLost, match="gone"):
+        steps.send(
+            HttpReply(503, {}, msgspec.json.encode({"error": "gone", "code": "SEQUENCE_LOST", "request_id": "r"}))
+        )
+
+
+def test_all_answers_are_given_and_of_several_the_last() -> None:
+    several = {"predictions": [{"n": 1}, {"n": 2}], "served": SERVED}
+    steps = PROTOCOL.predict_all(call(), PICTURE, "")
+    asked(steps)
+    assert [answer.value for answer in outcome(steps, 200, several)] == [{"n": 1}, {"n": 2}]
+    steps = PROTOCOL.predict_all(call(), PICTURE, "")
+    asked(steps)
+    assert outcome(steps, 200, {"predictions": []}) == []

@@ -245,3 +245,16 @@ def test_close_fails_everything_that_waits(server: Server) -> None:
     fails(waiter, ConnectionFailed, "closed")
     fails(models, ConnectionFailed, "closed")
     assert server.session.tick(5.0) is None
+
+
+def test_pongs_that_nobody_asked_for_are_taken_as_signs_of_life(server: Server) -> None:
+    server.ask(0.0)
+    server.pong(0.0)
+    (request,) = server.take(m.Request)
+    server.says(0.1, m.Response(id=request.id, payload=PAYLOAD))
+    server.sent.clear()
+    for second in range(1, 30):
+        server.pong(float(second))
+    assert not server.sent
+    server.ask(29.5)
+    assert len(server.take(m.Request)) == 1

@@ -120,6 +120,13 @@ class EachBackend(Backend, ABC):
     def infer_each(self, requests: list[Request]) -> Sequence[Outcome]:
         """As many outcomes as requests, in order."""
 
+    def begin_sequence(self, request: Request) -> None:
+        """Before the first step of a sequence is handed over: whatever the one before has left must not be seen by it.
+
+        Raises:
+            Exception: The sequence cannot begin.
+        """
+
     def begin(self, count: int) -> Any:
         """Whatever `prepare` needs that is shared by a batch of `count` requests."""
         return None

@@ -270,12 +270,14 @@ class Executor:
         if item.error is not None:
             return
         model_id = self._sequences.start(step.client, step.id)
-        if isinstance(self._backend, SequenceBackend):
-            try:
+        try:
+            if isinstance(self._backend, SequenceBackend):
                 self._backend.start_sequence(model_id)
-            except Exception as exc:
-                self._sequences.end(step.client, step.id)
-                item.error = exc
+            elif isinstance(self._backend, EachBackend) and not item.is_bare_end:
+                self._backend.begin_sequence(item.request)
+        except Exception as exc:
+            self._sequences.end(step.client, step.id)
+            item.error = exc
 
     def _check_alive(self, item: Item, step: m.Sequence) -> None:
         try:

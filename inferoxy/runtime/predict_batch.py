@@ -8,7 +8,8 @@ Of a stateful model a batch holds consecutive frames of one sequence, and `init`
 request and the rest. What the module remembers is the sequence's state, so an instance can hold one sequence only.
 """
 
-from collections.abc import Iterable, Sequence
+import inspect
+from collections.abc import Callable, Iterable, Sequence
 from itertools import pairwise
 from types import ModuleType
 from typing import Any
@@ -71,6 +72,12 @@ class PredictBatch(EachBackend):
         self._predict_batch = module.predict_batch
         self._init = getattr(module, INIT, None)
         self._keeps_order = not config.stateless
+        self._resets = self._init is not None and _needs_no_arguments(self._init)
+
+    def begin_sequence(self, request: Request) -> None:
+        """Call `init` without arguments for a sequence that brings none, if it can be called so."""
+        if self._resets and INIT not in request.parameters:
+            self._init()
 
     def infer_each(self, requests: list[Request]) -> Sequence[Outcome]:
         """Outcomes of all requests.
@@ -137,6 +144,14 @@ class PredictBatch(EachBackend):
             except ModelError as exc:
                 return exc
         return answers
+
+
+def _needs_no_arguments(function: Callable[..., Any]) -> bool:
+    try:
+        inspect.signature(function).bind()
+    except (TypeError, ValueError):  # it needs some, or does not say
+        return False
+    return True
 
 
 def split_runs(results: Sequence[Any], expected: int) -> list[Sequence[dict[str, Any]]]:

@@ -266,9 +266,21 @@ def test_several_results_of_one_frame_are_its_answers(functions: Rig) -> None:
 def test_functions_may_end_bare_and_with_a_frame(functions: Rig) -> None:
     assert _sums(functions.run(_frame(1, start=True), _end())) == [1, None]
     assert _sums(functions.run(_frame(2), _frame(3, start=True, end=True), _frame(4))) == [
-        "SEQUENCE_LOST", 4, "SEQUENCE_LOST",
+        "SEQUENCE_LOST", 3, "SEQUENCE_LOST",
     ]  # fmt: skip
     functions.executor.end_sequence(m.EndSequence(sequence=5, client="a", reason="idle"))
+
+
+def test_a_sequence_without_init_does_not_go_on_with_the_state_of_the_one_before(functions: Rig) -> None:
+    functions.run(_frame(1, start=True, init={"start": 100}), _end())
+    assert _sums(functions.run(_frame(2, start=True), _frame(3))) == [2, 5]
+
+
+def test_an_init_that_needs_arguments_is_called_only_with_them(tmp_path: Path) -> None:
+    code = FUNCTIONS.replace("def init(start=0, bad=False):", "def init(start, bad=False):")
+    with Rig(write_model(tmp_path, code), stateless=False) as rig:
+        rig.run(_frame(1, start=True, init={"start": 100}), _end())
+        assert _sums(rig.run(_frame(2, start=True))) == [103]
 
 
 def test_functions_cannot_keep_several_sequences(tmp_path: Path) -> None:

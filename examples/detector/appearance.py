@@ -50,9 +50,7 @@ def photograph(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
     """What a camera does: uneven light, exposure, blur, noise and JPEG compression."""
     height, width = image.shape[:2]
     if rng.random() < 0.5:
-        light = rng.uniform(0.55, 1.25, (3, 3)).astype(np.float32)
-        light = cv2.resize(light, (width, height), interpolation=cv2.INTER_CUBIC)
-        image = cv2.multiply(image, cv2.merge([light] * 3), dtype=cv2.CV_8U)
+        image = relight(image, rng.uniform(0.55, 1.25, (3, 3)))
     if rng.random() < 0.4:
         image = cv2.convertScaleAbs(image, alpha=float(rng.uniform(0.65, 1.15)), beta=float(rng.uniform(0, 40)))
     sharpness = max(width, height) / 640
@@ -62,10 +60,21 @@ def photograph(rng: np.random.Generator, image: np.ndarray) -> np.ndarray:
         noise = rng.standard_normal(image.shape, np.float32) * np.float32(rng.uniform(2, 14))
         image = cv2.add(image, noise, dtype=cv2.CV_8U)
     if rng.random() < 0.8:
-        quality = int(rng.integers(35, 96))
-        coded = cv2.imencode(".jpg", image[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
-        image = np.ascontiguousarray(cv2.imdecode(coded, cv2.IMREAD_COLOR)[:, :, ::-1])
+        image = compress(image, int(rng.integers(35, 96)))
     return image
+
+
+def relight(image: np.ndarray, light: np.ndarray) -> np.ndarray:
+    """Multiply an image by a light that varies smoothly over it, factors [rows, columns]."""
+    height, width = image.shape[:2]
+    smooth = cv2.resize(light.astype(np.float32), (width, height), interpolation=cv2.INTER_CUBIC)
+    return cv2.multiply(image, cv2.merge([smooth] * 3), dtype=cv2.CV_8U)
+
+
+def compress(image: np.ndarray, quality: int) -> np.ndarray:
+    """The image as it comes out of a JPEG of this quality, 1..100."""
+    coded = cv2.imencode(".jpg", image[:, :, ::-1], [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
+    return np.ascontiguousarray(cv2.imdecode(coded, cv2.IMREAD_COLOR)[:, :, ::-1])
 
 
 def surface(rng: np.random.Generator, colour: np.ndarray, height: int, width: int) -> np.ndarray:

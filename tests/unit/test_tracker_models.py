@@ -117,10 +117,10 @@ def test_the_follower_says_what_the_tracker_says_of_the_detectors_boxes(
             assert np.array_equal(tracks["BOXES"][:, :5], boxes[tracks["ROWS"], :5])
 
 
-def test_a_video_begins_with_init_and_a_frame_before_it_is_refused(follower: Rig, frames: list[np.ndarray]) -> None:
-    refused = follower.one(Call({"image": frames[0]}, form="prediction", sequence=m.Sequence(1, start=True)))
-    assert refused.code == "INVALID_REQUEST"
-    assert refused.error == "parameters.init: expected with the first frame of a video, {} at least; found none"
+def test_a_video_without_init_begins_with_the_defaults_and_anew(follower: Rig, frames: list[np.ndarray]) -> None:
+    for number in (1, 2):
+        step = Call({"image": frames[0]}, form="prediction", sequence=m.Sequence(number, start=True))
+        assert follower.one(step).prediction["frame"] == 0
     first = follow(follower, frames[:4], [4], 2)
     again = follow(follower, frames[:4], [4], 3)
     assert [one.prediction for one in again] == [one.prediction for one in first]

@@ -114,6 +114,14 @@ class ModelState:
         service_s = self.service.predict(min(waiting, self.queue.limit)) + BUDGET_MARGIN * budget_s
         return since + max(budget_s - service_s, budget_s / 10)
 
+    def is_pressed_by(self, instance: Instance) -> bool:
+        """Whether what waits would make its budget if it started now, but not behind this instance's batch.
+
+        It is sent when that batch is done: until then others may take it, or it may make way for those behind it.
+        """
+        oldest = self.queue.oldest()
+        return oldest is not None and self.latest_start(oldest) < instance.expected_end()
+
     def head(self) -> Pending | None:
         """The request to be served next."""
         if self.spec.stateless:

@@ -66,7 +66,12 @@ class Turns:
         """Dispatch the models that were touched, and share the slots that came free."""
         while self._touched or self._shared:
             while self._touched:
-                self.dispatch(*self._touched.popitem())
+                touched, self._touched = self._touched, {}
+                for model in touched if len(touched) == 1 else sorted(touched, key=_order):
+                    self.dispatch(model, touched[model])
+                for model, now in touched.items():
+                    if model.queue.is_full():
+                        self._send_ahead(model, now)
             if self._shared:
                 self._share(*self._shared.popitem())
 
@@ -75,7 +80,7 @@ class Turns:
         if not model.spec.stateless:
             self._dispatch_steps(model, now)
             return
-        dispatcher, batcher = model.dispatcher, model.batcher
+        dispatcher = model.dispatcher
         while model.queue.count and dispatcher.idle:
             for device, there in dispatcher.idle_on.items():
                 if there and device.is_open(model):
@@ -86,11 +91,15 @@ class Turns:
             if not self._start(model, device, None, now):
                 self._wake_when_due(model)
                 return
+
+    def _send_ahead(self, model: ModelState, now: float) -> None:
+        """Give busy instances their next batch if it is full and nobody else wants their slots."""
+        dispatcher = model.dispatcher
         while dispatcher.busy and model.queue.is_full():
             instance = dispatcher.pick_busy()
-            if not instance.device.is_quiet(model):
+            if not instance.device.is_quiet(model) or (model.budget_s and model.is_pressed_by(instance)):
                 return
-            self._send_batch(model, instance, batcher.take_full(), m.CloseReason.FULL, now)
+            self._send_batch(model, instance, model.batcher.take_full(), m.CloseReason.FULL, now)
 
     def _dispatch_steps(self, model: ModelState, now: float) -> None:
         """The same for a stateful model."""
@@ -217,3 +226,9 @@ class Turns:
     def _wake_at(self, at: float, model: ModelState) -> None:
         self._due_count += 1
         heapq.heappush(self._due, (at, self._due_count, model))
+
+
+def _order(model: ModelState) -> tuple[float, float, int]:
+    """Who is dispatched first of models that have got something together."""
+    head = model.queue.head() if model.spec.stateless else None
+    return (-model.spec.priority, 0.0, 0) if head is None else (-head.priority, head.due_at, head.arrival)

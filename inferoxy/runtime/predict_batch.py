@@ -71,13 +71,13 @@ class PredictBatch(EachBackend):
         )
         self._predict_batch = module.predict_batch
         self._init = getattr(module, INIT, None)
+        self._reset = self._init if callable(self._init) and _needs_no_arguments(self._init) else None
         self._keeps_order = not config.stateless
-        self._resets = self._init is not None and _needs_no_arguments(self._init)
 
     def begin_sequence(self, request: Request) -> None:
         """Call `init` without arguments for a sequence that brings none, if it can be called so."""
-        if self._resets and INIT not in request.parameters:
-            self._init()
+        if self._reset is not None and INIT not in request.parameters:
+            self._reset()
 
     def infer_each(self, requests: list[Request]) -> Sequence[Outcome]:
         """Outcomes of all requests.

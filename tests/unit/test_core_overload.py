@@ -99,6 +99,29 @@ def test_a_full_batch_is_not_sent_ahead_while_another_model_wants_the_slot() -> 
     assert running(box) == {"ib": [4]}
 
 
+def test_of_what_came_together_the_highest_priority_starts() -> None:
+    box = two_models(high={"protect": "none"})
+    items = [box.make(1, "low", 10.0), box.make(2, "high", 10.0), box.make(3, "low", 10.0, priority=900)]
+    box.tell(b"rest-1", m.Requests(items=items), (b"1", b"2", b"3"))
+    assert running(box) == {"l": [3]}
+    box.finish("l")
+    assert running(box) == {"h": [2]}
+
+
+@pytest.mark.parametrize(("budget_ms", "sent"), [(300.0, [[1], [2]]), (200.0, [[1]])])
+def test_a_full_batch_is_sent_ahead_only_if_it_is_in_time_behind_the_one_that_runs(
+    budget_ms: float, sent: list[list[int]]
+) -> None:
+    box = Harness([spec(batch_size=1, latency_budget_ms=budget_ms)])
+    box.join("i1", batch_size=1)
+    learn(box, "i1", "m", 0.1)
+    box.request(1)
+    box.request(2)  # can start until 4 % of the budget and 100 ms before its end
+    assert [batch.ids for batch in box.batches[b"i1"]] == sent
+    assert box.finish("i1") == [1]
+    assert box.finish("i1") == [2]
+
+
 def test_instances_on_different_devices_do_not_share_slots() -> None:
     box = Harness([spec("a", batch_size=1), spec("b", batch_size=1)], cpu_slots=1)
     box.join("ia", "a", device="cpu")

@@ -67,7 +67,7 @@ def make_app() -> typer.Typer:
         pass
 
     up.register(app)
-    for optional in ("infer", "bench"):
+    for optional in ("infer", "bench", "simulate"):
         if find_spec(f"inferoxy.cli.{optional}"):
             import_module(f"inferoxy.cli.{optional}").register(app)
     show.register(app)

@@ -38,7 +38,11 @@ class InFlight:
 
 
 class Instance:
-    """One connected instance. `began_at` is when it began the batch that it computes."""
+    """One connected instance. `began_at` is when it began the batch that it computes.
+
+    `runs_alone`: that is a request which outlived a lost instance. Should it kill this one too, nothing else may be to
+    blame, so nothing is sent ahead behind it.
+    """
 
     __slots__ = (
         "batches",
@@ -52,6 +56,7 @@ class Instance:
         "name",
         "peer",
         "requests",
+        "runs_alone",
         "seen_at",
         "sequences",
         "state",
@@ -66,6 +71,7 @@ class Instance:
         self.state = state  # the model_state.ModelState it serves
         self.mode = InstanceMode.SERVING
         self.is_leaving = False
+        self.runs_alone = False
         self.in_flight: dict[int, InFlight] = {}
         self.seen_at = now
         self.idle_since = now
@@ -124,6 +130,7 @@ class Dispatcher:
         if not instance.in_flight:
             instance.began_at = now
         instance.in_flight[batch.id] = batch
+        instance.runs_alone = batch.closed is CloseReason.ALONE
         instance.batches += 1
         instance.requests += batch.size
         self._place(instance)
@@ -150,5 +157,5 @@ class Dispatcher:
             if there is None:
                 there = self.idle_on[instance.device] = {}
             there[name] = instance
-        elif len(instance.in_flight) < MAX_IN_FLIGHT:
+        elif len(instance.in_flight) < MAX_IN_FLIGHT and not instance.runs_alone:
             self.busy[name] = instance

@@ -131,7 +131,7 @@ class RequestQueue:
             self.has_new_head = True
         group.count += 1
         group.items += pending.rows
-        if group.items >= self.limit:
+        if group.items >= self.limit and not pending.deaths:
             self._full[group.key] = group
         self.count += 1
         self.items += pending.rows

@@ -311,3 +311,25 @@ def test_requests_of_a_bridge_that_is_gone_are_forgotten(leaving: str) -> None:
     else:
         box.advance(40.0)
     assert box.core.report(box.now)["open_requests"] == 0
+
+
+@pytest.mark.parametrize("batch_size", [1, 4])
+def test_nothing_is_sent_ahead_behind_a_request_that_outlived_an_instance_nor_that_behind_another(
+    batch_size: int,
+) -> None:
+    box = Harness([spec(batch_size=batch_size)])
+    box.join("i1", batch_size=batch_size)
+    box.request(1)
+    box.requests_at_once(list(range(2, 2 + batch_size)))
+    assert len(box.batches[b"i1"]) == 2
+    box.lose("i1")
+    box.join("i2", batch_size=batch_size)
+    box.requests_at_once(list(range(10, 10 + batch_size)))
+    while box.batches[b"i2"][0].batch.items and box.batches[b"i2"][0].ids != list(range(10, 10 + batch_size)):
+        (sent,) = box.batches[b"i2"]
+        if sent.ids == [1]:
+            box.lose("i2")
+            break
+        box.finish("i2")
+    assert box.code(1) == Code.INSTANCE_LOST
+    assert all(box.code(number) in (None, "") for number in range(2, 10 + batch_size) if number in box.requests)

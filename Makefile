@@ -14,7 +14,7 @@ PACKAGES := inferoxy bridges batch_manager task_manager model_manager
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run demo test check engine protos bench bench-check bench-crowd bench-soak clean distclean
+.PHONY: help run demo test check drill engine protos bench bench-check bench-crowd bench-soak clean distclean
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r name text; do \
@@ -28,6 +28,9 @@ demo: $(VENV)/run.stamp  ## The same, but end after the answer
 
 test: check engine  ## All checks and tests; needs a Docker engine when CI=true
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
+
+drill: $(VENV)/dev.stamp engine  ## Break every part under load and check every answer, about 8 min; FLAGS=--list shows how
+	@$(BIN)/python -m tests.drill $(FLAGS)
 
 check: $(VENV)/dev.stamp  ## Format, lint, types, import rules
 	$(BIN)/ruff format --check .

@@ -186,7 +186,7 @@ class PrivateEngine(Engine):
                     raise
 
     def _forget_zombie(self) -> None:
-        """Its containerd dies with a killed dockerd, which takes one for alive that init has not reaped when it starts."""
+        """Wait for a killed dockerd's containerd to be reaped: dockerd takes one for alive that init has not."""
         file = self._folder / "exec" / "containerd" / "containerd.pid"
         until = time.monotonic() + ZOMBIE_S
         while file.exists() and time.monotonic() < until:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from bridges.rest import late_app
 from bridges.rest.late_app import LateApp
 
 Called = list[tuple[Any, Any, Any]]
@@ -66,5 +67,23 @@ def test_an_app_that_cannot_be_made_fails_its_requests_and_says_why() -> None:
         late = LateApp(make)
         with pytest.raises(ImportError, match="fastapi"):
             await late("a", 1, 2)
+
+    asyncio.run(play())
+
+
+def test_the_app_is_made_without_being_asked_for_once_the_bridge_has_settled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(late_app, "AFTER_S", 0.05)
+
+    async def play() -> None:
+        made = threading.Event()
+
+        def make() -> Any:
+            made.set()
+            return None
+
+        LateApp(make)
+        await asyncio.sleep(0)
+        assert not made.is_set()
+        assert await asyncio.to_thread(made.wait, 5.0)
 
     asyncio.run(play())

@@ -87,6 +87,7 @@ class ModelState:
         self.rhythm = Rhythm()
         self.pace = Pace(spec.target_fps, now)
         self.figures = Figures()
+        self.urgency = 0  # the highest priority of a request since the last dispatch
         self.started_at = now  # when its last batch was sent
         self.learn_at = now  # from when on a batch's time is learned from
         self.ready_since = now  # when the first of its present instances joined

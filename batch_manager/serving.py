@@ -61,6 +61,8 @@ class Serving:
         pending.model = model
         if not pending.priority:
             pending.priority = spec.priority
+        elif pending.priority > model.urgency:
+            model.urgency = pending.priority
         if spec.latency_budget_ms:
             pending.due_at = min(pending.deadline, now + model.budget_s)
         model.active_at = now

@@ -69,6 +69,7 @@ class Turns:
                 touched, self._touched = self._touched, {}
                 for model in touched if len(touched) == 1 else sorted(touched, key=_order):
                     self.dispatch(model, touched[model])
+                    model.urgency = 0
                 for model, now in touched.items():
                     if model.queue.is_full():
                         self._send_ahead(model, now)
@@ -228,7 +229,6 @@ class Turns:
         heapq.heappush(self._due, (at, self._due_count, model))
 
 
-def _order(model: ModelState) -> tuple[float, float, int]:
-    """Who is dispatched first of models that have got something together."""
-    head = model.queue.head() if model.spec.stateless else None
-    return (-model.spec.priority, 0.0, 0) if head is None else (-head.priority, head.due_at, head.arrival)
+def _order(model: ModelState) -> int:
+    """Who is dispatched first of models that have got something together: the highest priority that came."""
+    return -max(model.urgency, model.spec.priority)

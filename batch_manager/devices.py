@@ -25,7 +25,7 @@ NO_LIMIT = 1 << 30
 LEASE_S = 1.0  # a batch that takes so much longer than predicted may hang, or wait for a model that waits for its slot
 LOOK_AT = 8  # claims that one turn looks at: below those nothing is looked for that fits into a gap
 
-Rank = tuple[bool, float, float, int]
+Rank = tuple[int, float, int]  # minus priority, due, arrival
 _pushes = itertools.count()
 
 
@@ -216,7 +216,7 @@ class Device:
 
     def _above(self, head: Pending) -> list[Claim] | None:
         """The claims of higher priority than this request, in order; None when they are too many to look at."""
-        above = [c for c in self._claims.values() if c.rank is not None and -c.rank[1] > head.priority]
+        above = [c for c in self._claims.values() if c.rank is not None and -c.rank[0] > head.priority]
         return None if len(above) > LOOK_AT else sorted(above, key=lambda c: c.rank or ())
 
     def _next(self) -> Claim | None:
@@ -263,7 +263,7 @@ class Device:
 
     @staticmethod
     def _rank_of(head: Pending) -> Rank:
-        return (False, -head.priority, head.due_at, head.arrival)
+        return (-head.priority, head.due_at, head.arrival)
 
     def _end_leases(self, now: float) -> None:
         self._lease_at = float("inf")

@@ -17,10 +17,12 @@ from starlette.exceptions import HTTPException
 import inferoxy
 from inferoxy.errors import RETRY_AFTER_S, STATUS, Code, InferoxyError, InvalidRequest, ModelNotFound
 from inferoxy.messages import ModelSpec
+from inferoxy.problems import Problem
+from inferoxy.problems import found as in_words
 from model_manager import spec as specs
 from model_manager.manager import Manager
 from model_manager.registry import Registry
-from model_manager.spec import VERSION_SEPARATOR, Problem, SpecFields
+from model_manager.spec import VERSION_SEPARATOR, SpecFields
 
 # The first Inferoxy's clients compare this text.
 NOT_FOUND_DETAIL = "Model with this slug does not exist"
@@ -188,7 +190,7 @@ def _check(fields: dict[str, Any]) -> tuple[ModelSpec | None, list[Problem]]:
     rest = {key: value for key, value in fields.items() if key not in ("name", "source")}
     name = fields.get("name")
     if not isinstance(name, str) or VERSION_SEPARATOR in name:
-        return None, [Problem(("name",), f"expected a name of {specs.NAME_RULE}, found {specs.found(name)}")]
+        return None, [Problem(("name",), f"expected a name of {specs.NAME_RULE}, found {in_words(name)}")]
     return specs.check(name, rest, None, "admin")
 
 

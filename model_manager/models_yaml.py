@@ -12,8 +12,9 @@ import yaml
 
 from inferoxy.errors import ConfigError
 from inferoxy.messages import ModelSpec
+from inferoxy.problems import Problem
+from inferoxy.problems import found as in_words
 from model_manager import spec
-from model_manager.spec import Problem
 
 Keys = tuple[str, ...]
 _MERGE = "tag:yaml.org,2002:merge"
@@ -61,7 +62,7 @@ def parse(content: bytes, base: Path, shown: str = "models.yaml") -> list[ModelS
     if found is None:
         found = {}
     if not isinstance(found, Mapping):
-        problems.append((1, Problem((), f"expected a mapping of models, found {spec.found(found)}")))
+        problems.append((1, Problem((), f"expected a mapping of models, found {in_words(found)}")))
         found = {}
     models: dict[str, ModelSpec] = {}
     for key, fields in found.items():
@@ -133,7 +134,7 @@ def _clashes(models: Mapping[str, ModelSpec]) -> list[Problem]:
     for key, model in models.items():
         first = seen.setdefault(model.key, key)
         if first != key:
-            text = f"expected another version, found {spec.found(model.version)} as in {first}"
+            text = f"expected another version, found {in_words(model.version)} as in {first}"
             problems.append(Problem((key, "version"), text))
         if model.default:
             first = defaults.setdefault(model.name, key)

@@ -6,40 +6,23 @@ its `default` is true only where that was stated (registry.py settles the rest).
 """
 
 import difflib
-import json
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from inferoxy.messages import ModelSpec, Scale
+from inferoxy.problems import Expect, Problem, found
 
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 NAME_RULE = "letters, digits, dots, dashes and underscores (at most 128, the first a letter or digit)"
 VERSION_SEPARATOR = "@"
-FOUND_LENGTH = 60  # characters of a wrong value that a message repeats
 
 # What a file's suffix says about its runtime. An .onnx file is left to the instance, which reads its metadata first.
 _RUNTIME_OF_SUFFIX = {".py": "python", ".xml": "openvino", ".plan": "tensorrt", ".engine": "tensorrt"}
 _RUNTIME_OF_SUFFIX |= {".pt": "torch", ".pt2": "torch", ".torchscript": "torch", ".onnx": ""}
-
-
-class Problem(NamedTuple):
-    """One thing that is wrong: the keys that lead to it, and what was expected and found there."""
-
-    path: tuple[str, ...]
-    text: str
-
-    def __str__(self) -> str:
-        return f"{'.'.join(self.path)}: {self.text}" if self.path else self.text
-
-
-class Expect(str):
-    """Metadata of a field: its rule in words, for messages."""
-
-    __slots__ = ()
 
 
 Text = Annotated[str, Expect("a text")]
@@ -139,18 +122,6 @@ def check(key: str, fields: object, base: Path | None, source: str) -> tuple[Mod
     return ModelSpec(
         name=name, version=version, artifact=artifact, runtime=runtime, instances=scale, source=source, **values
     ), []
-
-
-def found(value: object) -> str:
-    """A wrong value as a message shows it: JSON, short."""
-    if value is None:
-        return "nothing"
-    if isinstance(value, Mapping):
-        return "a mapping"
-    if isinstance(value, list):
-        return "a list"
-    text = json.dumps(value, ensure_ascii=False, default=str)
-    return text if len(text) <= FOUND_LENGTH else f"{text[: FOUND_LENGTH - 1]}…"
 
 
 def _program(key: str, given: SpecFields, base: Path | None, problems: list[Problem]) -> tuple[str, str]:

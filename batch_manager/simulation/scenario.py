@@ -6,33 +6,17 @@ stream's expected number counts); every arrival pattern has exactly one form.
 """
 
 import difflib
-import json
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from inferoxy.problems import Expect, Problem, found
+
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,127}")
 MAX_REQUESTS = 1_000_000
-FOUND_LENGTH = 60  # characters of a wrong value that a message repeats
 FORMS = ("every_ms", "poisson", "bursts", "times_ms")
-
-
-class Problem(NamedTuple):
-    """One thing that is wrong: the keys that lead to it, and what was expected and found there."""
-
-    path: tuple[str, ...]
-    text: str
-
-    def __str__(self) -> str:
-        return f"{'.'.join(self.path)}: {self.text}" if self.path else self.text
-
-
-class Expect(str):
-    """Metadata of a field: its rule in words, for messages."""
-
-    __slots__ = ()
 
 
 Count = Annotated[int, Field(ge=1, le=1_000_000), Expect("an integer of 1 to 1,000,000")]
@@ -140,18 +124,6 @@ def check(content: object) -> tuple[Scenario | None, list[Problem]]:
             Problem(("tasks",), f"expected at most {MAX_REQUESTS:,} requests in all, found {requests:,.0f}")
         )
     return (None, problems) if problems else (scenario, [])
-
-
-def found(value: object) -> str:
-    """A wrong value as a message shows it: JSON, short."""
-    if value is None:
-        return "nothing"
-    if isinstance(value, Mapping):
-        return "a mapping"
-    if isinstance(value, list):
-        return "a list"
-    text = json.dumps(value, ensure_ascii=False, default=str)
-    return text if len(text) <= FOUND_LENGTH else f"{text[: FOUND_LENGTH - 1]}…"
 
 
 def _task_problems(name: str, task: Task) -> list[Problem]:

@@ -9,8 +9,9 @@ from typing import Any
 
 import yaml
 
-from batch_manager.simulation.scenario import Problem, Scenario, check
+from batch_manager.simulation.scenario import Scenario, check
 from inferoxy.errors import ConfigError
+from inferoxy.problems import Problem
 
 Keys = tuple[str, ...]
 

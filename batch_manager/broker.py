@@ -30,7 +30,7 @@ EXIT_ADDRESS_TAKEN = 3
 
 # What may come in on each link; anything else is a peer's mistake.
 _ALLOWED: dict[Link, frozenset[type]] = {
-    Link.FRONTEND: frozenset({m.Requests, m.Request, m.Cancel, m.Ping, m.Gone}),
+    Link.FRONTEND: frozenset({m.Requests, m.Request, m.Cancel, m.Ping, m.Gone, m.Command, m.AskStatistics}),
     Link.BACKEND: frozenset({m.Hello, m.Result, m.Heartbeat, m.Stop}),
     Link.CONTROL: frozenset({m.Attach, m.Drain, m.Condition}),
 }

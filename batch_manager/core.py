@@ -79,6 +79,8 @@ class BatchManager:
             m.Cancel: self._on_cancel,
             m.Ping: self._on_ping,
             m.Gone: self._on_gone,
+            m.Command: self._on_command,
+            m.AskStatistics: self._on_ask_statistics,
             m.Hello: self._on_hello,
             m.Heartbeat: self._on_heartbeat,
             m.Stop: self._on_stop,
@@ -336,6 +338,25 @@ class BatchManager:
         for state in self.table.states.values():
             if not state.spec.stateless:
                 self._end_clients(state, header.clients, now)
+
+    def _on_command(self, peer: bytes, header: m.Command, frames: Any, now: float) -> None:
+        """A client loads or unloads a model: the task manager does that."""
+        answer = m.Commanded(id=header.id)
+        if not self._task_manager:
+            answer.code, answer.error = Code.MODEL_UNAVAILABLE, f"cannot {header.action}: the task manager is away"
+        elif self.table.find(header.model, header.model_version) is None:
+            answer.code, answer.error = Code.MODEL_NOT_FOUND, f"model {header.model!r} is not registered"
+        else:
+            self._send(Link.CONTROL, self._task_manager, header)
+        self._send(Link.FRONTEND, peer, answer)
+
+    def _on_ask_statistics(self, peer: bytes, header: m.AskStatistics, frames: Any, now: float) -> None:
+        asked = [
+            reports.statistics_of(state, now)
+            for (name, version), state in self.table.states.items()
+            if header.model in ("", name) and header.model_version in ("", version)
+        ]
+        self._send(Link.FRONTEND, peer, m.Statistics(id=header.id, models=asked))
 
     def _end_clients(self, state: ModelState, clients: list[str], now: float) -> None:
         for client in clients:

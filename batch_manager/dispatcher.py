@@ -26,12 +26,13 @@ class InstanceMode(Enum):
 class InFlight:
     """A batch that was sent and is not done. Ticket i is requests[i]; None once it is answered."""
 
-    __slots__ = ("closed", "id", "open", "requests", "size", "waited_s")
+    __slots__ = ("closed", "id", "open", "requests", "rows", "size", "waited_s")
 
     def __init__(self, batch_id: int, requests: list[Pending], closed: CloseReason, now: float) -> None:
         self.id = batch_id
         self.requests: list[Pending | None] = list(requests)
         self.size = len(requests)
+        self.rows = sum([pending.rows for pending in requests])
         self.closed = closed
         self.waited_s = now - requests[0].arrived_at
         self.open = len(requests)

@@ -12,6 +12,7 @@ from batch_manager.queues import Pending, RequestQueue
 from batch_manager.rhythm import Rhythm
 from batch_manager.sequence_batcher import SequenceBatcher
 from batch_manager.service_time import ServiceTime
+from batch_manager.tally import Tally
 from inferoxy.messages import Condition, Hello, ModelLoad, ModelSpec, ModelView
 
 _SMOOTHING = 0.2  # weight of the newest sample in smoothed figures
@@ -87,6 +88,7 @@ class ModelState:
         self.rhythm = Rhythm()
         self.pace = Pace(spec.target_fps, now)
         self.figures = Figures()
+        self.tally = Tally(now)
         self.urgency = 0  # the highest priority of a request since the last dispatch
         self.started_at = now  # when its last batch was sent
         self.learn_at = now  # from when on a batch's time is learned from

@@ -17,6 +17,11 @@ def of_model(state: ModelState, now: float) -> dict[str, Any]:
     return entry | {"state": view.state, "error": view.error, "drops": dict(state.figures.drops)}
 
 
+def statistics_of(state: ModelState, now: float) -> m.ModelStatistics:
+    """What has become of one model version's requests."""
+    return state.tally.statistics(state.spec.name, state.spec.version, now)
+
+
 def of_instance(instance: Instance, now: float) -> m.ConnectedInstance:
     """One instance, for the task manager."""
     return m.ConnectedInstance(

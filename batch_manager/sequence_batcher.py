@@ -73,7 +73,7 @@ class SequenceBatcher:
         self._ready: dict[str, list[tuple[int, int, Sequence]]] = {}  # by instance, the one that waited longest first
         self._due: dict[str, Instance] = {}
         self._clients: dict[str, dict[Key, Sequence]] = {}
-        self._ended: Kept[Key, str] = Kept(MAX_KEPT)
+        self._ended: Kept[Key, tuple[str, bool]] = Kept(MAX_KEPT)  # why, and whether something went wrong
         self._has_changed = False
 
     def __len__(self) -> int:
@@ -84,7 +84,8 @@ class SequenceBatcher:
 
         Raises:
             InvalidRequest: It carries no sequence.
-            InferoxyError: SEQUENCE_LOST, the sequence has ended or was never started; the message says what is known.
+            InferoxyError: SEQUENCE_LOST, it did not end by itself; SEQUENCE_UNKNOWN, it did, or was never started. The
+                message says what is known.
         """
         step = pending.header.sequence
         if step is None or step.id in (0, ""):
@@ -252,7 +253,7 @@ class SequenceBatcher:
         """
         sequence.is_over = True
         key = sequence.key
-        self._ended.keep(key, why)
+        self._ended.keep(key, (why, reason != "ended"))
         if self._live.get(key) is sequence:
             del self._live[key]
         mine = self._clients.get(key[0])
@@ -300,12 +301,15 @@ class SequenceBatcher:
         self._due[instance.name] = instance
 
     def _not_live(self, key: Key, live: Sequence | None) -> InferoxyError:
-        why = "its last request was sent already" if live is not None else self._ended.get(key)
-        if why is not None:
+        why, is_lost = (
+            ("its last request was sent already", False) if live is not None else self._ended.get(key, ("", False))
+        )
+        if why:
             what = f"the sequence has ended, {why}; start it anew"
         else:  # nobody can tell these apart: ends are not remembered for ever, and not beyond a restart
-            what = "expected sequence_start first: it was never started here, or its state is gone for long"
-        return InferoxyError(f"sequence_id {key[1]!r}: {what}", Code.SEQUENCE_LOST)
+            what = "expected sequence_start first: it was never started here, or its state is gone"
+        code = Code.SEQUENCE_LOST if is_lost else Code.SEQUENCE_UNKNOWN
+        return InferoxyError(f"sequence_id {key[1]!r}: {what}", code)
 
     def _forget(self, pending: Pending) -> None:
         self.count -= 1

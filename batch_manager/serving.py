@@ -137,6 +137,7 @@ class Serving:
                 self.release(pending, m.SlotFate.FREE)
         model.active_at = now
         model.figures.ran(header.compute_us / 1e6, batch.size, batch.waited_s)
+        model.tally.ran(batch, header.decode_us, header.compute_us)
         if now >= model.learn_at:
             model.learn_at = now + LEARN_EVERY_S
             model.service.saw(batch.size, now - instance.began_at)
@@ -173,6 +174,8 @@ class Serving:
                 model.figures.dropped += 1
             elif code is not Code.CANCELLED:
                 model.figures.failed += 1
+            if code is not Code.CANCELLED:
+                model.tally.failed(pending, now)
             model.active_at = now
             if self.telemetry is not None:
                 self.telemetry.dropped(pending, code, reason, now)
@@ -252,8 +255,10 @@ class Serving:
             return
         if item.code:
             model.figures.failed += 1
+            model.tally.failed(pending, now)
         else:
             model.figures.executed += 1
+            model.tally.succeeded(pending, result.decode_us, result.compute_us, now)
         if self.telemetry is not None:
             self.telemetry.executed(pending, instance, batch, item.code, now)
         orphans: list[Pending] = []

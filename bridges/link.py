@@ -18,6 +18,7 @@ from bridges.collecting import COLLECT_AT_MOST, Collector, OnDone
 from bridges.departed import Departed
 from bridges.models import ModelIndex
 from bridges.pending import Answer, OnResponse, Pending, PendingRequests, refresh_timeout
+from bridges.questions import Questions
 from bridges.slots import Placer, RequestSlots
 from inferoxy import logs, sockets, wire
 from inferoxy import messages as m
@@ -54,6 +55,7 @@ class Link:
         self._outbox: list[Pending] = []
         self._cancelled: list[int] = []
         self._departed = Departed()
+        self._questions = Questions()
         self._epoch = 0
         self._heard_at = 0.0
         self._is_here = False
@@ -144,6 +146,14 @@ class Link:
             self._flush_soon()
         self._part_with_slots(pending)
         self._note_empty()
+
+    async def ask(self, header: m.Command | m.AskStatistics) -> Any:
+        """Ask something beside requests; its answer, a Commanded or Statistics.
+
+        Raises:
+            InferoxyError: It was refused; ModelUnavailable, the batch manager is away or silent.
+        """
+        return await self._questions.ask(header, self._send)
 
     def gone(self, client: str) -> None:
         """A client of whose sequences has left: they end. Told when the batch manager is back, if it is away.
@@ -291,6 +301,8 @@ class Link:
                     self._on_pong(header.epoch)
                 elif type(header) is m.Models:
                     self.models.update(header)
+                elif type(header) is m.Commanded or type(header) is m.Statistics:
+                    self._questions.answered(header)
         except InferoxyError as exc:
             self._log.error("the batch manager sent something malformed", reason=exc.message)
 

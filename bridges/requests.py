@@ -96,7 +96,7 @@ class Prepared:
         picture: The wanted encoding of the drawn picture; empty: none.
 
     Raises:
-        InvalidRequest: A parameter cannot travel, an integer of more than 64 bits say.
+        InvalidRequest: A parameter cannot travel, an integer of more than 64 bits say, or an output is wanted twice.
     """
 
     __slots__ = ("_frames", "_inline", "_key", "_payload", "_rows", "size")
@@ -111,6 +111,7 @@ class Prepared:
         form: Literal["tensors", "prediction"],
         picture: Literal["", "jpeg", "png"] = "",
     ) -> None:
+        tensors.check_outputs(outputs)
         inline = wire.inline_sizes(sizes)
         self._inline = [at for at, size in enumerate(inline) if size is not None]
         self._frames = [at for at, size in enumerate(inline) if size is None]

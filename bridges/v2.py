@@ -13,6 +13,7 @@ from bridges.pending import Answer
 from bridges.requests import TEXT_LIMIT, Options, Prepared, check_options
 from bridges.results import PICTURE, Output, Result, read
 from bridges.v2_pictures import PREDICTION, as_file, as_json, as_picture, read_wishes
+from bridges.v2_regions import Place, place_of
 from inferoxy import __version__
 from inferoxy import messages as m
 from inferoxy.config import LimitSettings
@@ -21,7 +22,17 @@ from inferoxy.tensors import check_size
 
 SERVER_NAME = "inferoxy"
 SERVER_VERSION = __version__
-EXTENSIONS = ("binary_tensor_data", "parameters")
+EXTENSIONS = (
+    "binary_tensor_data",
+    "classification",
+    "model_configuration",
+    "model_repository",
+    "parameters",
+    "schedule_policy",
+    "sequence",
+    "statistics",
+    "system_shared_memory",
+)
 
 # Request parameters that are for us or for the encoding, not for the model.
 _OURS = frozenset(
@@ -55,27 +66,15 @@ def read_parameters(parameters: dict[str, Any], version: str) -> tuple[Options, 
     return options, {key: value for key, value in parameters.items() if key not in _OURS}
 
 
-def check_input(name: str, parameters: Mapping[str, Any]) -> None:
-    """Refuse an input that is to be taken from where this server does not look.
+def place_of_input(name: str, parameters: Mapping[str, Any]) -> Place | None:
+    """Where an input lies in shared memory; None: it is in the request.
 
     Raises:
-        InvalidRequest: Its name is too long, or it lies in shared memory.
+        InvalidRequest: Its name is too long, or what is said of the place is no place.
     """
     if len(name) > TEXT_LIMIT:
         raise InvalidRequest(f"input name: expected at most {TEXT_LIMIT} characters, found {len(name)}")
-    if "shared_memory_region" in parameters:
-        raise InvalidRequest(f"input {name!r}: expected its data in the request, found a shared_memory_region")
-
-
-def check_output(name: str, parameters: Mapping[str, Any]) -> None:
-    """Refuse an output that is wanted in a way this server does not have.
-
-    Raises:
-        InvalidRequest: It is to be put into shared memory or made a classification.
-    """
-    for unsupported in ("shared_memory_region", "classification"):
-        if parameters.get(unsupported):
-            raise InvalidRequest(f"output {name[:TEXT_LIMIT]!r}: {unsupported} is not supported by this server")
+    return place_of(f"input {name!r}", parameters) if parameters else None
 
 
 def prepare(

@@ -89,6 +89,24 @@ class LimitSettings(_Section):
     """Seconds a connection may take to send a request's body."""
 
 
+class V2Settings(_Section):
+    """What clients of the Open Inference Protocol may do beyond asking models."""
+
+    repository: bool = True
+    """Whether they may load and unload models."""
+    shared_memory: bool | None = None
+    """Whether they may name system shared memory that tensors lie in; unset: where the bridge listens on loopback."""
+
+
+class CurveSettings(_Section):
+    """Encryption of the ZeroMQ bridge."""
+
+    secret_key: Path | None = None
+    """File with the bridge's secret key, as `inferoxy keys` makes it; empty: nothing is encrypted."""
+    clients: Path | None = None
+    """File with the public keys of the clients that may connect, one a line; empty: all that know the bridge's key."""
+
+
 class Settings(BaseSettings):
     """All settings of a stack."""
 
@@ -113,6 +131,10 @@ class Settings(BaseSettings):
     """Endpoint of the ZeroMQ bridge; empty: not started."""
     admin: str = "127.0.0.1:8000"
     """HOST:PORT of the admin API; empty: not started."""
+    legacy_requests: str = ""
+    """Endpoint for the first Inferoxy's ZeroMQ clients, such as tcp://127.0.0.1:7787; empty: not started."""
+    legacy_results: str = ""
+    """Endpoint for the answers to them, such as tcp://127.0.0.1:7788."""
 
     frontend: str = ""
     """Socket between bridges and batch manager; empty: a unix socket in the data directory."""
@@ -153,6 +175,8 @@ class Settings(BaseSettings):
     docker: DockerSettings = DockerSettings()
     redis: RedisSettings = RedisSettings()
     limits: LimitSettings = LimitSettings()
+    v2: V2Settings = V2Settings()
+    curve: CurveSettings = CurveSettings()
 
     @field_validator("rest", "grpc", "admin")
     @classmethod
@@ -161,7 +185,7 @@ class Settings(BaseSettings):
             split_address(value)
         return value
 
-    @field_validator("zmq", "frontend", "backend", "control", "registry")
+    @field_validator("zmq", "legacy_requests", "legacy_results", "frontend", "backend", "control", "registry")
     @classmethod
     def _endpoint(cls, value: str) -> str:
         if value and not value.startswith(("tcp://", "ipc://")):
@@ -223,9 +247,10 @@ class _FileSource(PydanticBaseSettingsSource):
             return {}
         if not isinstance(found, dict):
             raise ConfigError(f"{self.path}: expected a mapping of settings, found {type(found).__name__}")
-        for key in ("models", "data_dir", "telemetry"):
-            if isinstance(found.get(key), str):
-                found[key] = str(self.path.parent / found[key])
+        for where in (found, found.get("curve")):
+            for key in ("models", "data_dir", "telemetry", "secret_key", "clients"):
+                if isinstance(where, dict) and isinstance(where.get(key), str):
+                    where[key] = str(self.path.parent / where[key])
         return found
 
 
@@ -259,8 +284,11 @@ def complete(settings: Settings) -> Settings:
     return settings.model_copy(
         update={
             "data_dir": data_dir,
-            "models": settings.models.expanduser().resolve() if settings.models else None,
-            "telemetry": settings.telemetry.expanduser().resolve() if settings.telemetry else None,
+            "models": _absolute(settings.models),
+            "telemetry": _absolute(settings.telemetry),
+            "curve": CurveSettings(
+                secret_key=_absolute(settings.curve.secret_key), clients=_absolute(settings.curve.clients)
+            ),
             "frontend": settings.frontend or f"ipc://{run}/frontend.sock",
             "backend": settings.backend or f"ipc://{run}/backend/backend.sock",
             "control": settings.control or f"ipc://{run}/control.sock",
@@ -268,6 +296,10 @@ def complete(settings: Settings) -> Settings:
             "secret": settings.secret or secret_of(data_dir),
         }
     )
+
+
+def _absolute(path: Path | None) -> Path | None:
+    return path.expanduser().resolve() if path else None
 
 
 def secret_of(data_dir: Path) -> str:

@@ -15,6 +15,7 @@ class Code(StrEnum):
     UNAUTHENTICATED = "UNAUTHENTICATED"
     MODEL_NOT_FOUND = "MODEL_NOT_FOUND"
     NOT_FOUND = "NOT_FOUND"
+    ALREADY_EXISTS = "ALREADY_EXISTS"
     METHOD_NOT_ALLOWED = "METHOD_NOT_ALLOWED"
     REQUEST_TIMEOUT = "REQUEST_TIMEOUT"
     PAYLOAD_TOO_LARGE = "PAYLOAD_TOO_LARGE"
@@ -25,6 +26,7 @@ class Code(StrEnum):
     MODEL_ERROR = "MODEL_ERROR"
     INTERNAL = "INTERNAL"
     UNSUPPORTED = "UNSUPPORTED"
+    SEQUENCE_UNKNOWN = "SEQUENCE_UNKNOWN"
     INSTANCE_LOST = "INSTANCE_LOST"
     SEQUENCE_LOST = "SEQUENCE_LOST"
     MODEL_UNAVAILABLE = "MODEL_UNAVAILABLE"
@@ -43,6 +45,8 @@ STATUS: dict[Code, Status] = {
     Code.UNAUTHENTICATED: Status(401, 16),  # UNAUTHENTICATED
     Code.MODEL_NOT_FOUND: Status(404, 5),  # NOT_FOUND
     Code.NOT_FOUND: Status(404, 5),  # NOT_FOUND
+    Code.ALREADY_EXISTS: Status(400, 6),  # ALREADY_EXISTS
+    Code.SEQUENCE_UNKNOWN: Status(400, 3),  # INVALID_ARGUMENT
     Code.METHOD_NOT_ALLOWED: Status(405, 12),  # UNIMPLEMENTED
     Code.REQUEST_TIMEOUT: Status(408, 4),  # DEADLINE_EXCEEDED
     Code.PAYLOAD_TOO_LARGE: Status(413, 8),  # RESOURCE_EXHAUSTED
@@ -58,6 +62,9 @@ STATUS: dict[Code, Status] = {
     Code.MODEL_UNAVAILABLE: Status(503, 14),  # UNAVAILABLE
     Code.DEADLINE_EXCEEDED: Status(504, 4),  # DEADLINE_EXCEEDED
 }
+
+# What clients of the Open Inference Protocol expect instead: those of KServe try again what timed out in a queue.
+V2_STATUS: dict[Code, Status] = {**STATUS, Code.DEADLINE_EXCEEDED: Status(503, 14)}  # UNAVAILABLE
 
 # Codes whose answer carries Retry-After: the same request may succeed a little later.
 RETRY_AFTER_S: dict[Code, int] = {Code.QUEUE_FULL: 1, Code.SHED: 1, Code.MODEL_UNAVAILABLE: 5}
@@ -116,6 +123,12 @@ class SequenceLost(InferoxyError):
     code = Code.SEQUENCE_LOST
 
 
+class SequenceUnknown(SequenceLost):
+    """A step of a sequence that was never started, has ended, or whose state went with a restart."""
+
+    code = Code.SEQUENCE_UNKNOWN
+
+
 class DeadlineExceeded(InferoxyError):
     """The request's time was over before an answer came."""
 
@@ -151,6 +164,7 @@ _CLASSES: dict[Code, type[InferoxyError]] = {
         ModelError,
         ModelUnavailable,
         SequenceLost,
+        SequenceUnknown,
         DeadlineExceeded,
         InternalError,
     )

@@ -143,6 +143,17 @@ def rows_and_key(tensors: Sequence[Tensor]) -> tuple[int, str]:
     return rows, key
 
 
+def check_outputs(outputs: Sequence[str]) -> None:
+    """See that each output is wanted once: every mention would be a copy in the answer.
+
+    Raises:
+        InvalidRequest: One is named twice.
+    """
+    if len(outputs) > 1 and len(set(outputs)) != len(outputs):
+        twice = next(name for at, name in enumerate(outputs) if name in outputs[:at])
+        raise InvalidRequest(f"output {twice[:256]!r}: expected once, found {outputs.count(twice)} times")
+
+
 def check_against(specs: Sequence[TensorSpec], tensors: Sequence[Tensor]) -> None:
     """Compare a request's tensors with the model's declared inputs.
 

@@ -110,6 +110,9 @@ class _Server:
 
     def _on_control(self, frames: list[Any]) -> None:
         for header in _decoded(frames):
+            if isinstance(header, m.Command):
+                self._records.on_command(header, time.monotonic())
+                self._replan()
             if not isinstance(header, m.Loads):
                 continue
             is_new = header.epoch != self._records.epoch

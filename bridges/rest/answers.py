@@ -3,13 +3,13 @@
 Pure. Invariant: every answer has a Content-Type, a Content-Length and the request's X-Request-Id.
 """
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import msgspec
 
 from bridges.results import error_fields, model_headers, served_headers
-from inferoxy.errors import RETRY_AFTER_S, STATUS, InferoxyError
+from inferoxy.errors import RETRY_AFTER_S, STATUS, Code, InferoxyError, Status
 from inferoxy.messages import Served
 
 JSON = b"application/json"
@@ -71,12 +71,17 @@ def json_answer(status: int, content: Any, request_id: str, more_lines: bytes = 
     return answer(status, JSON, [msgspec.json.encode(content)], request_id, more_lines)
 
 
-def error_answer(exc: InferoxyError, request_id: str, more: dict[str, Any] | None = None) -> HttpAnswer:
+def error_answer(
+    exc: InferoxyError,
+    request_id: str,
+    more: dict[str, Any] | None = None,
+    statuses: Mapping[Code, Status] = STATUS,
+) -> HttpAnswer:
     """What a caller is told of an error: status, `{"error", "code", "request_id"}` and perhaps when to try again."""
     content: dict[str, Any] = {**error_fields(exc, request_id), **(more or {})}
     retry_after_s = RETRY_AFTER_S.get(exc.code)
     lines = b"retry-after: %d\r\n" % retry_after_s if retry_after_s else b""
-    return json_answer(STATUS[exc.code].http, content, request_id, lines)
+    return json_answer(statuses[exc.code].http, content, request_id, lines)
 
 
 def _lines(headers: Iterable[tuple[str, str]]) -> str:

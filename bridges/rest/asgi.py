@@ -5,7 +5,8 @@ none; a client that goes away cancels its requests; a client that is still sendi
 """
 
 import asyncio
-from collections.abc import Callable
+from abc import abstractmethod
+from collections.abc import Awaitable, Callable
 from typing import Any
 
 import numpy as np
@@ -15,6 +16,7 @@ from starlette.types import Message, Receive, Scope, Send
 from bridges.link import Link
 from bridges.requests import request_id
 from bridges.rest.answers import HttpAnswer, error_answer
+from bridges.rest.coding import coding_of, decode
 from bridges.rest.exchange import Exchange, Running
 from bridges.rest.handlers import HeaderMap
 from inferoxy.config import LimitSettings
@@ -23,6 +25,7 @@ from inferoxy.errors import Code, InferoxyError, InvalidRequest, PayloadTooLarge
 LINGER_S = 5.0  # a refused client may go on sending for so long before its connection is closed
 SEND_APART_BYTES = 65_536  # larger parts of a body are not copied together
 
+Do = Callable[[memoryview, str], Awaitable[HttpAnswer]]
 Handle = Callable[[HeaderMap, memoryview, str], Exchange]
 
 
@@ -30,13 +33,11 @@ class ClientGone(Exception):
     """The connection ended before its request did."""
 
 
-class Inference(Response):
-    """An inference request that is read, run and answered when the server calls this response."""
+class _Reading(Response):
+    """A request whose body is read, and which is answered, when the server calls this response."""
 
-    def __init__(self, handle: Handle, link: Link, limits: LimitSettings) -> None:
+    def __init__(self, limits: LimitSettings) -> None:
         super().__init__()
-        self._handle = handle
-        self._link = link
         self._limits = limits
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
@@ -53,9 +54,41 @@ class Inference(Response):
         else:
             await write(answer, send)
 
+    @abstractmethod
     async def _answer(self, headers: HeaderMap, name: str, receive: Receive) -> HttpAnswer:
-        body = await read_body(headers, receive, self._limits)
+        """The answer to a request of which the headers are there.
+
+        Raises:
+            _Unread: It is refused before its end.
+            ClientGone: The connection ended.
+        """
+
+
+class Command(_Reading):
+    """A request with a small body that something is done for."""
+
+    def __init__(self, handle: Do, limits: LimitSettings) -> None:
+        super().__init__(limits)
+        self._handle = handle
+
+    async def _answer(self, headers: HeaderMap, name: str, receive: Receive) -> HttpAnswer:
         try:
+            return await self._handle(await read_body(headers, receive, self._limits), name)
+        except InferoxyError as exc:
+            return error_answer(exc, name)
+
+
+class Inference(_Reading):
+    """An inference request."""
+
+    def __init__(self, handle: Handle, link: Link, limits: LimitSettings) -> None:
+        super().__init__(limits)
+        self._handle = handle
+        self._link = link
+
+    async def _answer(self, headers: HeaderMap, name: str, receive: Receive) -> HttpAnswer:
+        try:
+            body = await read_body(headers, receive, self._limits)
             exchange = self._handle(headers, body, name)
         except InferoxyError as exc:
             return error_answer(exc, name)
@@ -81,27 +114,29 @@ class Inference(Response):
 
 
 async def read_body(headers: HeaderMap, receive: Receive, limits: LimitSettings) -> memoryview:
-    """The whole body.
+    """The whole body, as it was before it was compressed.
 
     Raises:
         _Unread: It is refused before its end; `reason` is InvalidRequest, PayloadTooLarge, REQUEST_TIMEOUT or
             UNSUPPORTED_MEDIA_TYPE.
+        InferoxyError: It cannot be decompressed, or is too long then.
         ClientGone: The connection ended.
     """
     limit = int(limits.body_mib * 2**20)
-    coding = headers.get(b"content-encoding", b"identity").strip().lower()
-    if coding not in (b"identity", b""):
-        why = f"Content-Encoding: expected none, found {coding[:40].decode('latin-1')}"
-        raise _Unread(InferoxyError(why, Code.UNSUPPORTED_MEDIA_TYPE))
+    try:
+        coding = coding_of(headers.get(b"content-encoding", b""))
+    except InferoxyError as exc:
+        raise _Unread(exc) from exc
     declared = headers.get(b"content-length")
     size = int(declared) if declared is not None and declared.isdigit() else None
     if size is not None and size > limit:
         raise _Unread(_too_large(limit, f"{size} bytes"))
     try:
         async with asyncio.timeout(limits.body_timeout_s):
-            return await (_read_chunks(receive, limit) if size is None else _read_sized(receive, size))
+            body = await (_read_chunks(receive, limit) if size is None else _read_sized(receive, size))
     except TimeoutError as exc:
         raise _Unread(slow_body(limits)) from exc
+    return await asyncio.to_thread(decode, coding, body, limit) if coding else body
 
 
 async def write(answer: HttpAnswer, send: Send) -> None:

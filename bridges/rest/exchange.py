@@ -5,7 +5,7 @@ Invariant: `on_answer` is called exactly once, unless the running exchange is ca
 """
 
 import asyncio
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from bridges.collecting import COLLECT_AT_MOST
 from bridges.link import Link
@@ -13,7 +13,7 @@ from bridges.pending import Answer
 from bridges.requests import Frames
 from bridges.rest.answers import HttpAnswer, error_answer
 from inferoxy.arena import OwnedSlot
-from inferoxy.errors import InferoxyError, InternalError
+from inferoxy.errors import STATUS, Code, InferoxyError, InternalError, Status
 from inferoxy.messages import Request
 
 Outcome = list[Answer] | InferoxyError
@@ -28,9 +28,11 @@ class Exchange:
         finish: Makes the HTTP answer of the outcomes, which are in the order of `calls`; may raise InferoxyError.
         request_id: The HTTP request's.
         at_most: How many answers one request may give.
+        pack: Applied to a successful answer in a thread, because it takes long; None: nothing is.
+        statuses: The protocol's status of each error.
     """
 
-    __slots__ = ("at_most", "calls", "finish", "request_id")
+    __slots__ = ("at_most", "calls", "finish", "pack", "request_id", "statuses")
 
     def __init__(
         self,
@@ -38,8 +40,13 @@ class Exchange:
         finish: Callable[[list[Outcome]], HttpAnswer],
         request_id: str,
         at_most: int = COLLECT_AT_MOST,
+        *,
+        pack: Callable[[HttpAnswer], HttpAnswer] | None = None,
+        statuses: Mapping[Code, Status] = STATUS,
     ) -> None:
         self.calls = calls
+        self.pack = pack
+        self.statuses = statuses
         self.finish = finish
         self.request_id = request_id
         self.at_most = at_most
@@ -55,13 +62,14 @@ class Running:
         body: The slot that the request's body lies in.
     """
 
-    __slots__ = ("_body", "_exchange", "_ids", "_link", "_missing", "_on_answer", "_outcomes")
+    __slots__ = ("_body", "_exchange", "_ids", "_is_cancelled", "_link", "_missing", "_on_answer", "_outcomes")
 
     def __init__(self, exchange: Exchange, link: Link, on_answer: OnAnswer, body: OwnedSlot | None = None) -> None:
         self._body = body
         self._exchange = exchange
         self._link = link
         self._on_answer = on_answer
+        self._is_cancelled = False
         self._missing = 0
         self._outcomes: list[Outcome] = []
         self._ids: list[int] = []
@@ -82,6 +90,7 @@ class Running:
 
     def cancel(self) -> None:
         """The client is gone: nobody waits for the answers."""
+        self._is_cancelled = True
         for request_id in self._ids:
             self._link.cancel(request_id)
 
@@ -103,8 +112,24 @@ class Running:
         try:
             answer = exchange.finish(self._outcomes)
         except InferoxyError as exc:
-            answer = error_answer(exc, exchange.request_id)
+            answer = error_answer(exc, exchange.request_id, statuses=exchange.statuses)
         except Exception as exc:  # the caller is told that it was our fault, and the log says where
             asyncio.get_running_loop().call_exception_handler({"message": "an answer was not made", "exception": exc})
             answer = error_answer(InternalError("the answer could not be made"), exchange.request_id)
+        else:
+            if exchange.pack is not None:
+                self._pack(exchange.pack, answer)
+                return
         self._on_answer(answer)
+
+    def _pack(self, pack: Callable[[HttpAnswer], HttpAnswer], answer: HttpAnswer) -> None:
+        def on_packed(done: "asyncio.Future[HttpAnswer]") -> None:
+            if self._is_cancelled:
+                return
+            failure = done.exception()
+            if failure is not None:
+                what = {"message": "an answer was not packed", "exception": failure}
+                asyncio.get_running_loop().call_exception_handler(what)
+            self._on_answer(answer if failure is not None else done.result())
+
+        asyncio.ensure_future(asyncio.to_thread(pack, answer)).add_done_callback(on_packed)

@@ -6,7 +6,6 @@ Invariant: a handler raises InferoxyError or nothing.
 """
 
 from collections.abc import Callable, Mapping
-from functools import partial
 from typing import Any
 
 import msgspec
@@ -15,7 +14,7 @@ from bridges import v2
 from bridges.models import ModelIndex, describe_inputs, is_ready, takes_picture
 from bridges.pending import Answer
 from bridges.requests import Frames, Prepared, is_bare_end
-from bridges.rest import predict, v2_body
+from bridges.rest import predict
 from bridges.rest.answers import (
     JSON,
     HttpAnswer,
@@ -27,8 +26,9 @@ from bridges.rest.answers import (
     model_lines,
 )
 from bridges.rest.exchange import Exchange, Outcome
-from bridges.rest.v2_plans import Plans
+from bridges.rest.v2_handlers import V2Handlers
 from bridges.results import Result, drawn_picture, read, served_fields
+from bridges.v2_regions import Regions
 from inferoxy import messages as m
 from inferoxy.config import LimitSettings
 from inferoxy.errors import Code, InferoxyError, InternalError, InvalidRequest, ModelError, ModelUnavailable
@@ -44,13 +44,19 @@ class Handlers:
         models: What is registered.
         is_ready: Whether requests can be taken.
         limits: What is accepted from clients.
+        regions: Where tensors of the Open Inference Protocol may lie; None: nowhere but in requests.
+
+    Attributes:
+        v2: The requests of that protocol.
     """
 
-    def __init__(self, models: ModelIndex, is_ready: Callable[[], bool], limits: LimitSettings) -> None:
+    def __init__(
+        self, models: ModelIndex, is_ready: Callable[[], bool], limits: LimitSettings, regions: Regions | None = None
+    ) -> None:
         self._models = models
         self._is_ready = is_ready
         self._limits = limits
-        self._plans = Plans(limits)
+        self.v2 = V2Handlers(models, limits, regions or Regions(is_allowed=False))
 
     # Inference
 
@@ -85,13 +91,6 @@ class Handlers:
         finish = answers.picture if drawn else answers.many if pictures.is_list else answers.one
         return Exchange(calls, finish, request_id)
 
-    def infer(self, name: str, version: str, headers: HeaderMap, body: memoryview, request_id: str) -> Exchange:
-        """`POST /v2/models/{name}[/versions/{version}]/infer`."""
-        view = self._models.find(name, version)
-        head, blob = v2_body.split(headers, body)
-        call, plan = self._plans.call(name, version, view, self._models.updates, head, blob, request_id)
-        return Exchange([call], partial(plan.finish, request_id), request_id, at_most=1)
-
     def end_sequence(self, name: str, sequence_id: str, query: bytes, request_id: str) -> Exchange:
         """`DELETE /v1/models/{name}/sequences/{sequence_id}`."""
         options = predict.read_end(sequence_id, query)
@@ -116,26 +115,6 @@ class Handlers:
         view = self._models.require(name, version)
         return json_answer(200, {**_shown(view), "versions": self._models.versions(name)}, request_id)
 
-    def model_metadata(self, name: str, version: str, request_id: str) -> HttpAnswer:
-        """`GET /v2/models/{name}[/versions/{version}]`. Inputs are empty until an instance has declared them."""
-        view = self._models.require(name, version)
-        content = {
-            "name": name,
-            "versions": self._models.versions(name),
-            "platform": v2.platform(view),
-            "inputs": [_spec(s) for s in view.inputs],
-            "outputs": [_spec(s) for s in view.outputs],
-        }
-        return json_answer(200, content, request_id)
-
-    def model_ready(self, name: str, version: str, request_id: str) -> HttpAnswer:
-        """`GET /v2/models/{name}[/versions/{version}]/ready`."""
-        view = self._models.require(name, version)
-        if is_ready(view):
-            return json_answer(200, {"name": name, "ready": True}, request_id)
-        why = f": {view.error}" if view.error else ""
-        raise ModelUnavailable(f"model {name!r} is not ready, it is {view.state}{why}")
-
     # Server
 
     def live(self, request_id: str) -> HttpAnswer:
@@ -147,11 +126,6 @@ class Handlers:
         if self._is_ready():
             return json_answer(200, {"ready": True}, request_id)
         raise ModelUnavailable("the server is not ready: its batch manager or model manager has not been heard")
-
-    def server_metadata(self, request_id: str) -> HttpAnswer:
-        """`GET /v2`."""
-        content = {"name": v2.SERVER_NAME, "version": v2.SERVER_VERSION, "extensions": v2.EXTENSIONS}
-        return json_answer(200, content, request_id)
 
 
 class _Predictions:

@@ -107,7 +107,7 @@ class HeadReader:
             shift = int(json_part) if _LENGTH.fullmatch(json_part) else -1
 
             def start(body: memoryview, name: str) -> Exchange:
-                return handlers.infer(model, version, headers, body, name)
+                return handlers.v2.infer(model, version, headers, body, name)
 
         return Head(start, headers, length, keeps_alive, model, version, shift)
 

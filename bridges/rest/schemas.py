@@ -1,4 +1,4 @@
-"""What the OpenAPI document says of bodies and answers.
+"""What the OpenAPI document says of bodies and answers; of those of the Open Inference Protocol, v2_schemas.py.
 
 Nothing is validated by these: handlers.py reads bodies itself.
 """
@@ -11,11 +11,13 @@ from bridges.rest.predict import RAW_TYPES
 from inferoxy.errors import STATUS
 
 
-class _Shown(BaseModel):
+class Shown(BaseModel):
+    """What is shown to people: the docstrings of fields are their descriptions."""
+
     model_config = ConfigDict(use_attribute_docstrings=True)
 
 
-class Error(_Shown):
+class Error(Shown):
     """Any failure."""
 
     error: str
@@ -26,14 +28,14 @@ class Error(_Shown):
     """The request's X-Request-Id."""
 
 
-class Size(_Shown):
+class Size(Shown):
     """A picture's sides in pixels."""
 
     width: int
     height: int
 
 
-class Served(_Shown):
+class Served(Shown):
     """How a request was served."""
 
     queue_ms: float
@@ -50,7 +52,7 @@ class Served(_Shown):
     """The instance that ran it."""
 
 
-class PictureResult(_Shown):
+class PictureResult(Shown):
     """The answer for one picture, or its error."""
 
     image: Size | None = None
@@ -63,7 +65,7 @@ class PictureResult(_Shown):
     code: str | None = None
 
 
-class Prediction(_Shown):
+class Prediction(Shown):
     """The answer for one picture, or for several (`results`, in order)."""
 
     model: str
@@ -77,7 +79,7 @@ class Prediction(_Shown):
     """One entry per picture, of multipart and `images` requests; some may be errors."""
 
 
-class SequenceEnded(_Shown):
+class SequenceEnded(Shown):
     """A sequence has ended."""
 
     model: str
@@ -86,7 +88,7 @@ class SequenceEnded(_Shown):
     ended: Literal[True]
 
 
-class TensorMetadata(_Shown):
+class TensorMetadata(Shown):
     """A declared input or output; -1 is a free dimension."""
 
     name: str
@@ -94,7 +96,7 @@ class TensorMetadata(_Shown):
     shape: list[int]
 
 
-class Model(_Shown):
+class Model(Shown):
     """A registered model version."""
 
     name: str
@@ -118,44 +120,26 @@ class Model(_Shown):
     versions: list[str] | None = None
 
 
-class ModelList(_Shown):
+class ModelList(Shown):
     """All registered models."""
 
     models: list[Model]
 
 
-class Live(_Shown):
+class Live(Shown):
     """The process answers."""
 
     live: Literal[True]
 
 
-class Ready(_Shown):
+class Ready(Shown):
     """Requests can be taken."""
 
     ready: Literal[True]
     name: str | None = None
 
 
-class ServerMetadata(_Shown):
-    """The server and what it can do beyond the protocol's core."""
-
-    name: str
-    version: str
-    extensions: list[str]
-
-
-class ModelMetadata(_Shown):
-    """A model as the Open Inference Protocol shows it."""
-
-    name: str
-    versions: list[str]
-    platform: str
-    inputs: list[TensorMetadata]
-    outputs: list[TensorMetadata]
-
-
-class PredictBody(_Shown):
+class PredictBody(Shown):
     """Pictures in JSON: one of `image` and `images`."""
 
     image: str | list[list[list[int]]] | None = Field(
@@ -166,45 +150,6 @@ class PredictBody(_Shown):
     """For the model, such as confidence."""
 
 
-class InferTensor(_Shown):
-    """A tensor: its elements in `data`, or `parameters.binary_data_size` bytes behind the JSON."""
-
-    name: str
-    datatype: str
-    shape: list[int]
-    parameters: dict[str, Any] = {}
-    data: list[Any] | None = None
-
-
-class RequestedOutput(_Shown):
-    """An output that is wanted."""
-
-    name: str
-    parameters: dict[str, Any] = {}
-    """binary_data: whether it is wanted as bytes."""
-
-
-class InferBody(_Shown):
-    """An inference request of the Open Inference Protocol."""
-
-    id: str = ""
-    parameters: dict[str, Any] = {}
-    """binary_data_output, sequence_id, _start, _end, priority, timeout in microseconds; others go to the model."""
-    inputs: list[InferTensor] = []
-    """May be left out with sequence_end: then nothing is run, the sequence ends, and the answer has no outputs."""
-    outputs: list[RequestedOutput] = []
-
-
-class InferAnswer(_Shown):
-    """An inference answer of the Open Inference Protocol."""
-
-    id: str = ""
-    model_name: str
-    model_version: str
-    parameters: dict[str, Any] = {}
-    outputs: list[InferTensor]
-
-
 def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
     """The error answers of a route, for its `responses`."""
     codes: dict[int, list[str]] = {}
@@ -213,7 +158,7 @@ def errors(*statuses: int) -> dict[int | str, dict[str, Any]]:
     return {s: {"model": Error, "description": ", ".join(codes[s])} for s in statuses}
 
 
-def _inline(model: type[BaseModel]) -> dict[str, Any]:
+def inline(model: type[BaseModel]) -> dict[str, Any]:
     """A schema that needs no components: FastAPI only collects those of declared bodies."""
     schema = model.model_json_schema()
     definitions = schema.pop("$defs", {})
@@ -228,7 +173,7 @@ def _inline(model: type[BaseModel]) -> dict[str, Any]:
     return {"schema": resolve(schema)}
 
 
-_BINARY = {"schema": {"type": "string", "format": "binary"}}
+BINARY = {"schema": {"type": "string", "format": "binary"}}
 _FORM = {
     "schema": {
         "type": "object",
@@ -240,17 +185,12 @@ _FORM = {
 PREDICT_BODY: dict[str, Any] = {
     "required": True,
     "content": {
-        **dict.fromkeys(sorted(RAW_TYPES - {""}), _BINARY),
+        **dict.fromkeys(sorted(RAW_TYPES - {""}), BINARY),
         "multipart/form-data": _FORM,
-        "application/json": _inline(PredictBody),
+        "application/json": inline(PredictBody),
     },
 }
-INFER_BODY: dict[str, Any] = {
-    "required": True,
-    "content": {"application/json": _inline(InferBody), "application/octet-stream": _BINARY},
-}
-PICTURE_CONTENT: dict[str, Any] = {"image/jpeg": _BINARY, "image/png": _BINARY}
-BINARY_CONTENT: dict[str, Any] = {"application/octet-stream": _BINARY}
+PICTURE_CONTENT: dict[str, Any] = {"image/jpeg": BINARY, "image/png": BINARY}
 
 
 def query(name: str, kind: str, description: str) -> dict[str, Any]:
@@ -277,13 +217,4 @@ PREDICT_QUERY = [
         "explode": True,
         "schema": {"type": "object", "additionalProperties": {"type": "string"}},
     },
-]
-INFER_HEADERS = [
-    {
-        "name": "Inference-Header-Content-Length",
-        "in": "header",
-        "required": False,
-        "description": "Bytes of the JSON at the front of a body that ends in binary tensors.",
-        "schema": {"type": "integer", "minimum": 1},
-    }
 ]

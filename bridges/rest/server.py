@@ -19,6 +19,7 @@ from bridges.rest.handlers import Handlers
 from bridges.rest.head import HeadReader
 from bridges.rest.late_app import App, LateApp
 from bridges.rest.uvicorn_protocol import uvicorn_config
+from bridges.v2_regions import Regions, regions_for
 from inferoxy import logs
 from inferoxy.config import Settings, split_address
 
@@ -38,10 +39,17 @@ async def listen(settings: Settings, link: Link, context: zmq.Context[Any]) -> "
         OSError: The address is taken or may not be bound; the message names it.
     """
     sock = _bind(settings.rest)
-    handlers = Handlers(link.models, lambda: link.is_ready, settings.limits)
+    regions = regions_for(settings, settings.rest)
+    handlers = Handlers(link.models, lambda: link.is_ready, settings.limits, regions)
     heads = HeadReader(handlers, int(settings.limits.body_mib * 2**20))
-    config = uvicorn_config(LateApp(lambda: _make_app(handlers, link, settings)))
     connections = Connections()
+
+    def open_stream(**_: Any) -> asyncio.Protocol:
+        from bridges.rest.stream_socket import StreamProtocol
+
+        return StreamProtocol(link, settings.limits, connections)
+
+    config = uvicorn_config(LateApp(lambda: _make_app(handlers, regions, link, settings)), open_stream)
     shared = Shared(heads, link, connections, settings.limits, config)
     loop = asyncio.get_running_loop()
     server = await loop.create_server(lambda: FrontProtocol(shared), sock=sock, backlog=BACKLOG)
@@ -70,10 +78,11 @@ class RestServer:
         await self._connections.close()
 
 
-def _make_app(handlers: Handlers, link: Link, settings: Settings) -> App:
+def _make_app(handlers: Handlers, regions: Regions, link: Link, settings: Settings) -> App:
     from bridges.rest.app import make_app
+    from bridges.rest.v2_control import V2Control
 
-    return make_app(handlers, link, settings.limits)
+    return make_app(handlers, V2Control(link, regions, settings.v2), link, settings.limits)
 
 
 def _bind(address: str) -> socket.socket:

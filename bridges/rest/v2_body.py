@@ -6,6 +6,7 @@ Invariant: whatever the body is, only InvalidRequest is raised.
 Source: Open Inference Protocol, "HTTP/REST"; Triton's extension "binary tensor data".
 """
 
+import math
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -14,11 +15,14 @@ import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
 from bridges import v2
+from bridges.models import describe_inputs, takes_picture
 from bridges.rest import json_tensors
 from bridges.rest.answers import JSON, HttpAnswer, content_lines, inference_answer, model_lines
-from bridges.results import Output
+from bridges.v2_outputs import Delivered, Wanted, wanted_of
+from bridges.v2_regions import Place, Regions
 from inferoxy.errors import InvalidRequest
-from inferoxy.messages import Served, Tensor
+from inferoxy.messages import ModelView, Served, Tensor
+from inferoxy.tensors import BYTES, element_bytes
 
 HEADER_LENGTH = b"inference-header-content-length"
 BINARY = b"application/octet-stream"
@@ -69,27 +73,37 @@ class InferBody(NamedTuple):
     """What the JSON part of a body says.
 
     There may be no inputs: requests.is_bare_end tells whether there should be.
-    `data` has for each input its bytes, where they stand in the JSON, or how many bytes it has in the binary part.
-    `binary` tells by name which outputs are wanted as bytes; others are as `binary_default`.
+    `data` has for each input its bytes, where they stand in the JSON, how many bytes it has in the binary part, or its
+    place in shared memory. Outputs that do not say in which form they are wanted are as `binary_default`.
     """
 
     id: str
     parameters: dict[str, Any]
     inputs: list[Tensor]
-    data: list[memoryview | int]
-    outputs: list[str]
+    data: list[memoryview | int | Place]
+    wanted: list[Wanted]
     binary: dict[str, bool]
     binary_default: bool
 
-    def cut(self, blob: memoryview) -> list[memoryview]:
-        """The bytes of each input, given the binary part of the body; slices of it, not copies.
+    @property
+    def outputs(self) -> list[str]:
+        """The names of the wanted outputs."""
+        return [item.name for item in self.wanted]
+
+    def cut(self, blob: memoryview, regions: Regions) -> list[memoryview]:
+        """The bytes of each input: slices of the binary part of the body, or what lies in shared memory now.
 
         Raises:
-            InvalidRequest: The binary part is longer or shorter than the inputs say.
+            InvalidRequest: The binary part is longer or shorter than the inputs say, or a place is none.
+            PayloadTooLarge: There is too much in shared memory.
         """
         frames: list[memoryview] = []
-        at = 0
+        at = shared = 0
         for item, data in zip(self.inputs, self.data, strict=True):
+            if isinstance(data, Place):
+                frames.append(regions.read(data, shared))
+                shared += data.size
+                continue
             if not isinstance(data, int):
                 frames.append(data)
                 continue
@@ -120,32 +134,53 @@ def parse(head: memoryview) -> InferBody:
         raise InvalidRequest(f"body: expected an inference request as JSON ({exc})") from exc
     parameters = request.parameters or {}
     inputs: list[Tensor] = []
-    data: list[memoryview | int] = []
+    data: list[memoryview | int | Place] = []
     for item in request.inputs:
-        size = _binary_size(item)
-        if size is None:
+        where = _where(item)
+        if where is None:
             decoded = json_tensors.decode(item.name, item.datatype, item.shape, item.data)  # type: ignore[arg-type]
             data.append(memoryview(decoded))
         else:
-            data.append(size)
+            data.append(where)
         inputs.append(Tensor(item.name, item.datatype, item.shape))
-    outputs: list[str] = []
-    binary: dict[str, bool] = {}
-    for wanted in request.outputs or ():
-        outputs.append(wanted.name)
-        if wanted.parameters:
-            v2.check_output(wanted.name, wanted.parameters)
-            if "binary_data" in wanted.parameters:
-                binary[wanted.name] = _flag(wanted.parameters, "binary_data")
+    wanted = [wanted_of(item.name, item.parameters) for item in request.outputs or ()]
+    binary = {item.name: item.binary for item in wanted if item.binary is not None}
     binary_default = _flag(parameters, "binary_data_output")
-    return InferBody(request.id or "", parameters, inputs, data, outputs, binary, binary_default)
+    return InferBody(request.id or "", parameters, inputs, data, wanted, binary, binary_default)
+
+
+def raw(view: ModelView | None, blob: memoryview) -> InferBody:
+    """A body without a JSON part: all of it is the model's only input, and all outputs are wanted as bytes.
+
+    Its shape is what the model declares, with a batch axis of 1 and one free dimension that the size decides; of a
+    picture model the body is an encoded picture.
+
+    Raises:
+        InvalidRequest: The model has not one input, its inputs are not known yet, or the size fits no shape.
+    """
+    if view is None or len(view.inputs) != 1:
+        found = "a model that has not declared its inputs yet" if not (view and view.inputs) else describe_inputs(view)
+        raise InvalidRequest(f"Inference-Header-Content-Length 0: expected a model with one input, found {found}")
+    spec = view.inputs[0]
+    if takes_picture(view) or spec.datatype == BYTES:
+        tensor, data = Tensor(spec.name, BYTES, (1,)), b"".join((len(blob).to_bytes(4, "little"), blob))
+        return InferBody("", {}, [tensor], [memoryview(data)], [], {}, True)
+    shape = [1, *spec.shape[1:]] if view.stacked else list(spec.shape)
+    one = element_bytes(spec.datatype) * math.prod(d for d in shape if d >= 0)
+    free = [at for at, d in enumerate(shape) if d < 0]
+    if len(free) == 1 and one and len(blob) % one == 0:
+        shape[free[0]] = len(blob) // one
+    elif free or one != len(blob):
+        declared = f"{spec.name} {spec.datatype} {list(spec.shape)}"
+        raise InvalidRequest(f"body: expected the bytes of {declared} with one free dimension, found {len(blob)} bytes")
+    return InferBody("", {}, [Tensor(spec.name, spec.datatype, tuple(shape))], [len(blob)], [], {}, True)
 
 
 def format_answer(
     body: InferBody,
     model: str,
     version: str,
-    outputs: Sequence[Output],
+    outputs: Sequence[Delivered],
     parameters: dict[str, Any],
     request_id: str,
     served: Served,
@@ -157,8 +192,10 @@ def format_answer(
     """
     described: list[_AnswerOutput] = []
     blobs: list[memoryview] = []
-    for tensor, data in outputs:
-        if body.is_binary(tensor.name):
+    for (tensor, data), is_placed in outputs:
+        if is_placed:
+            described.append(_AnswerOutput(tensor.name, tensor.datatype, tensor.shape))
+        elif body.is_binary(tensor.name):
             blobs.append(data)
             size = {"binary_data_size": len(data)}
             described.append(_AnswerOutput(tensor.name, tensor.datatype, tensor.shape, size))
@@ -181,35 +218,41 @@ def answer_lines(model: str, version: str, head: bytes, binary_bytes: int | None
 
 
 def split(headers: Mapping[bytes, bytes], body: memoryview) -> tuple[memoryview, memoryview]:
-    """The JSON and the binary part of a body.
+    """The JSON and the binary part of a body; the JSON part is empty where the header says so.
 
     Raises:
-        InvalidRequest: The header that says where the one ends is not a possible number.
+        InvalidRequest: The header that says where the one ends is not a possible number, or there is no body.
     """
     given = headers.get(HEADER_LENGTH)
     if given is None:
+        if not len(body):
+            raise InvalidRequest("body: expected an inference request as JSON, found nothing")
         return body, body[len(body) :]
     if not _DIGITS.fullmatch(given):
         raise InvalidRequest(f"Inference-Header-Content-Length: expected a number, found {given[:40]!r}")
     length = int(given)
     if length > len(body):
         raise InvalidRequest(f"Inference-Header-Content-Length: expected at most {len(body)}, found {length}")
-    if length == 0:
-        raise InvalidRequest("Inference-Header-Content-Length: expected a JSON part, found length 0")
     return body[:length], body[length:]
 
 
-def _binary_size(item: _Input) -> int | None:
-    """The bytes that follow for this input; None when its data is in the JSON."""
+def _where(item: _Input) -> int | Place | None:
+    """How many bytes follow for this input, or where it lies; None when its data is in the JSON."""
     parameters = item.parameters or {}
-    v2.check_input(item.name, parameters)
+    place = v2.place_of_input(item.name, parameters)
     size = parameters.get("binary_data_size")
-    if size is None:
-        if item.data is UNSET:
-            raise InvalidRequest(f"input {item.name!r}: expected data or parameters.binary_data_size, found neither")
-        return None
-    if item.data is not UNSET:
-        raise InvalidRequest(f"input {item.name!r}: expected data or parameters.binary_data_size, found both")
+    given = {
+        "data": item.data is not UNSET,
+        "binary_data_size": size is not None,
+        "shared_memory_region": place is not None,
+    }
+    found = [name for name, is_there in given.items() if is_there]
+    if len(found) != 1:
+        raise InvalidRequest(
+            f"input {item.name!r}: expected one of {', '.join(given)}, found {' and '.join(found) or 'none of them'}"
+        )
+    if place is not None or size is None:
+        return place
     if isinstance(size, bool) or not isinstance(size, int) or size < 0:
         raise InvalidRequest(f"input {item.name!r}: expected a binary_data_size of at least 0, found {repr(size)[:40]}")
     return size

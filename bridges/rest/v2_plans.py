@@ -17,6 +17,8 @@ from bridges.rest.answers import HttpAnswer, inference_answer
 from bridges.rest.exchange import Outcome
 from bridges.rest.v2_body import InferBody
 from bridges.results import Result
+from bridges.v2_outputs import deliver
+from bridges.v2_regions import Place, Regions
 from inferoxy import messages as m
 from inferoxy import wire
 from inferoxy.config import LimitSettings
@@ -40,9 +42,21 @@ class _Form(NamedTuple):
 class Plan:
     """How to run and answer requests with one JSON part."""
 
-    def __init__(self, model: str, version: str, body: InferBody, options: Options, prepared: Prepared) -> None:
+    def __init__(
+        self,
+        model: str,
+        version: str,
+        view: m.ModelView | None,
+        body: InferBody,
+        options: Options,
+        prepared: Prepared,
+        regions: Regions,
+    ) -> None:
         self._model = model
         self._version = version
+        self._view = view
+        self._regions = regions
+        self._asks_plainly = not any(item.classes or item.place for item in body.wanted)
         self._body = body
         self._options = options
         self._prepared = prepared
@@ -52,7 +66,8 @@ class Plan:
     def is_lasting(self) -> bool:
         """Whether it holds for other bytes, too: an encoded picture's size stands in its own bytes."""
         body = self._body
-        return all(isinstance(data, int) for data in body.data) and all(t.datatype != BYTES for t in body.inputs)
+        is_elsewhere = all(isinstance(data, int | Place) for data in body.data)
+        return is_elsewhere and all(t.datatype != BYTES for t in body.inputs)
 
     def call(self, blob: memoryview, request_id: str) -> tuple[m.Request, Frames]:
         """The request with these bytes, for a plan that lasts.
@@ -60,7 +75,7 @@ class Plan:
         Raises:
             InvalidRequest: They are not as many as the JSON part says.
         """
-        return self._prepared.request(self._model, self._body.cut(blob), self._options, request_id)
+        return self._prepared.request(self._model, self._body.cut(blob, self._regions), self._options, request_id)
 
     def first_call(self, frames: Frames, request_id: str) -> tuple[m.Request, Frames]:
         """The request that the plan was made of."""
@@ -77,7 +92,7 @@ class Plan:
             raise outcome
         if not self._body.inputs:
             return self._format(v2.nothing(outcome), request_id)
-        if len(outcome) == 1 and outcome[0].response.data and not outcome[0].frames:
+        if self._asks_plainly and len(outcome) == 1 and outcome[0].response.data and not outcome[0].frames:
             response = outcome[0].response
             served = response.served or m.Served()
             key = (bytes(response.payload), served.version)
@@ -90,8 +105,11 @@ class Plan:
     def _format(self, result: Result, request_id: str) -> HttpAnswer:
         outputs = v2.select_outputs(result, self._body.outputs if self._body.inputs else [])
         version = result.served.version or self._version
+        view = self._view
+        metadata, stacked = (view.metadata, view.stacked) if view is not None else ({}, False)
+        delivered = deliver(outputs, self._body.wanted, self._regions, metadata, stacked=stacked)
         return v2_body.format_answer(
-            self._body, self._model, version, outputs, result.parameters, request_id, result.served
+            self._body, self._model, version, delivered, result.parameters, request_id, result.served
         )
 
     def _form(self, key: tuple[bytes, str], outcome: list[Answer]) -> _Form | None:
@@ -114,8 +132,9 @@ class Plan:
 class Plans:
     """The plans of requests that may come again."""
 
-    def __init__(self, limits: LimitSettings) -> None:
+    def __init__(self, limits: LimitSettings, regions: Regions) -> None:
         self._limits = limits
+        self._regions = regions
         self._kept: Kept[tuple[str, str, bytes], Plan] = Kept(MAX_PLANS)
         self._updates = 0
 
@@ -145,13 +164,15 @@ class Plans:
         plan = self._kept.get(key)
         if plan is not None:
             return plan.call(blob, request_id), plan
-        body = v2_body.parse(head)
+        body = v2_body.parse(head) if head else v2_body.raw(view, blob)
         options, parameters = v2.read_parameters(body.parameters, version)
         is_bare_end(len(body.inputs), options, view)
+        given = body.cut(blob, self._regions)
         prepared, frames = v2.prepare(
-            view, body.inputs, list(body.cut(blob)), parameters=parameters, outputs=body.outputs, limits=self._limits
+            view, body.inputs, given, parameters=parameters, outputs=body.outputs, limits=self._limits
         )
-        plan = Plan(model, view.spec.version if view else version, body, options, prepared)
+        shown = view.spec.version if view else version
+        plan = Plan(model, shown, view, body, options, prepared, self._regions)
         if key[2] and plan.is_lasting:
             self._kept.keep(key, plan)
         return plan.first_call(frames, request_id), plan

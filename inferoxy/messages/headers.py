@@ -26,6 +26,9 @@ class Kind(IntEnum):
     REQUESTS = 8
     RESPONSES = 9
     GONE = 10
+    ASK_STATISTICS = 11
+    STATISTICS = 12
+    COMMANDED = 13
     # batch_manager <-> instance
     HELLO = 16
     WELCOME = 17

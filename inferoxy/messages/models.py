@@ -110,9 +110,75 @@ class Report(Header, array_like=True, kw_only=True):
 
 
 class Command(Header, array_like=True, kw_only=True):
-    """Model manager to task manager: load (start an instance now) or unload (drain all)."""
+    """Model manager to task manager: load (start an instance now) or unload (drain all).
+
+    Bridge to batch manager likewise, which passes it on and answers Commanded where `id` is not 0.
+    """
 
     kind: int = Kind.COMMAND
     action: Literal["load", "unload"] = "load"
     model: str = ""
     model_version: str = ""
+    id: int = 0
+
+
+class Commanded(Header, array_like=True, kw_only=True):
+    """The command was passed on, or refused with an error code."""
+
+    kind: int = Kind.COMMANDED
+    id: int = 0
+    code: str = ""
+    error: str = ""
+
+
+class AskStatistics(Header, array_like=True, kw_only=True):
+    """Bridge to batch manager: what has become of requests so far. An empty model means all."""
+
+    kind: int = Kind.ASK_STATISTICS
+    id: int = 0
+    model: str = ""
+    model_version: str = ""
+
+
+class Spent(Struct, array_like=True):
+    """How often something was done, and how long that took in all."""
+
+    count: int = 0
+    us: int = 0
+
+
+class BatchStatistics(Struct, array_like=True):
+    """The batches of one size, in rows."""
+
+    batch_size: int
+    decode: Spent
+    compute: Spent
+
+
+class ModelStatistics(Struct, array_like=True):
+    """What has become of one model version's requests since the batch manager began.
+
+    `success` and `fail` count requests with all the time they were here; the other durations are of those that
+    succeeded. `inferences` counts rows, `executions` batches; `idle_us` is the time since the last answer, -1 when there
+    was none.
+    """
+
+    model: str
+    model_version: str
+    idle_us: int = 0
+    inferences: int = 0
+    executions: int = 0
+    success: Spent = msgspec.field(default_factory=Spent)
+    fail: Spent = msgspec.field(default_factory=Spent)
+    queue: Spent = msgspec.field(default_factory=Spent)
+    decode: Spent = msgspec.field(default_factory=Spent)
+    compute: Spent = msgspec.field(default_factory=Spent)
+    batches: list[BatchStatistics] = []
+
+
+class Statistics(Header, array_like=True, kw_only=True):
+    """The answer to AskStatistics."""
+
+    kind: int = Kind.STATISTICS
+    id: int = 0
+    models: list[ModelStatistics] = []

@@ -223,6 +223,7 @@ class Intake:
         return whole + list(rest)
 
     def _check_wishes(self, payload: Payload) -> None:
+        tensor_rules.check_outputs(payload.outputs)
         for name in payload.outputs:
             if name not in self._outputs:
                 raise InvalidRequest(f"output {name!r}: expected one of {', '.join(self._outputs)}")

@@ -61,12 +61,12 @@ def is_of_sequence(outcome: Outcome) -> bool:
 
 
 def lost_sequences(blows: Iterable[float]) -> Allowed:
-    """An allowance for SEQUENCE_LOST: in sequences that lived at a blow, at most SHADOW_S behind it."""
+    """An allowance for the two sequence codes: in sequences that lived at a blow, at most SHADOW_S behind it."""
     instants = list(blows)
 
     def allowed(outcome: Outcome) -> bool:
         is_struck = any(outcome.sent_at - SHADOW_S < at < outcome.ended_at for at in instants)
-        return outcome.code == "SEQUENCE_LOST" and is_of_sequence(outcome) and is_struck
+        return outcome.code in ("SEQUENCE_LOST", "SEQUENCE_UNKNOWN") and is_of_sequence(outcome) and is_struck
 
     return allowed
 

@@ -66,6 +66,7 @@ class AnsweringRouter:
         self.requests: list[m.Request] = []
         self.cancelled: list[int] = []
         self.gone: list[str] = []
+        self.commands: list[m.Command] = []
         self.messages = 0
         self.is_dropping = False
         self.is_holding = False  # answers wait until this is False again
@@ -146,6 +147,13 @@ class AnsweringRouter:
             if header.revision != self._revision:
                 answers += wire.encode(m.Models(revision=self._revision, models=self._models, complete=True))
             return answers
+        if isinstance(header, m.Command):
+            self.commands.append(header)
+            return wire.encode(m.Commanded(id=header.id, code="MODEL_UNAVAILABLE", error="no task manager here"))
+        if isinstance(header, m.AskStatistics):
+            return wire.encode(
+                m.Statistics(id=header.id, models=[m.ModelStatistics(model=header.model or "echo", model_version="1")])
+            )
         if isinstance(header, m.Cancel):
             self.cancelled += header.ids
         if isinstance(header, m.Gone):

@@ -64,7 +64,7 @@ def test_a_step_of_no_sequence_is_refused_and_one_of_an_unknown_sequence_told_wh
     box.request(1)
     assert box.code(1) == Code.INVALID_REQUEST
     box.request(2, sequence=sequence(5))
-    assert box.code(2) == Code.SEQUENCE_LOST
+    assert box.code(2) == Code.SEQUENCE_UNKNOWN
     assert "sequence_id 5: expected sequence_start first" in box.answers[2][0].error
 
 

@@ -173,7 +173,7 @@ def test_unknown_model_and_version_are_refused_before_the_body_is_read(handlers:
     with pytest.raises(ModelNotFound):
         handlers.predict("p", b"version=9", RAW, memoryview(b"no picture"), "rid")
     with pytest.raises(ModelNotFound):
-        handlers.infer("p", "9", {}, memoryview(b"no json"), "rid")
+        handlers.v2.infer("p", "9", {}, memoryview(b"no json"), "rid")
 
 
 def test_prediction_that_json_cannot_hold_is_the_models_error(handlers: Handlers) -> None:
@@ -190,7 +190,7 @@ def test_error_of_the_batch_manager_is_raised_for_the_caller(handlers: Handlers)
 
 def test_v2_answer_names_the_version_that_ran_and_gives_the_id_back(handlers: Handlers) -> None:
     body = msgspec.json.encode({"id": "é", "inputs": [{"name": "x", "shape": [2], "datatype": "FP32", "data": [1, 2]}]})
-    exchange = handlers.infer("t", "", {}, memoryview(body), "rid")
+    exchange = handlers.v2.infer("t", "", {}, memoryview(body), "rid")
     assert exchange.at_most == 1
     found = exchange.finish([[answer(None, (m.Tensor("y", "INT8", (1,)), b"\5"))]])
     content = content_of(found)
@@ -206,16 +206,10 @@ def test_models_are_shown_without_secrets(handlers: Handlers) -> None:
     assert content_of(handlers.show_model("p", "", "rid"))["versions"] == ["7"]
 
 
-def test_metadata_is_what_an_instance_declared(handlers: Handlers) -> None:
-    content = content_of(handlers.model_metadata("t", "", "rid"))
-    assert content["inputs"] == [{"name": "x", "datatype": "FP32", "shape": [-1]}]
-    assert (content["versions"], content["outputs"]) == (["1"], [])
-
-
 def test_model_that_cannot_be_had_is_not_ready_and_says_why(handlers: Handlers) -> None:
-    assert handlers.model_ready("p", "", "rid").status == 200
+    assert handlers.v2.model_ready("p", "", "rid").status == 200
     with pytest.raises(ModelUnavailable, match="it is failing: no such file"):
-        handlers.model_ready("f", "", "rid")
+        handlers.v2.model_ready("f", "", "rid")
 
 
 def test_server_is_ready_when_the_batch_manager_is_there() -> None:

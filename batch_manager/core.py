@@ -204,10 +204,13 @@ class BatchManager:
             instance = Instance(peer, header, state, self._devices.get(header.device or "cpu"), now)
             self.instances[peer] = instance
             state.dispatcher.add(instance)
+            is_news = state.hello is None
             state.introduce(header, now)
             instance.device.joined(state)
             state.demanded = False
             self._models_change(now)
+            if is_news:
+                self._models_at = now  # bridges know what the model is before they get its first answer
         self._send(Link.BACKEND, peer, m.Welcome(epoch=self.epoch, heartbeat_s=SECOND_S))
         for pending in state.queue.misfits():
             self._serving.fail(pending, Code.INVALID_REQUEST, state.wrong_rows(pending), now)

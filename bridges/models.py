@@ -47,10 +47,14 @@ class ModelIndex:
         Raises:
             ModelNotFound: It is certain that there is no such model or version.
         """
-        view = self._views.get(name, {}).get(version) if version else self._defaults.get(name)
+        view = self.look(name, version)
         if view is None and self.complete:
             raise _unknown(name, version, self._views.get(name, ()))
         return view
+
+    def look(self, name: str, version: str = "") -> ModelView | None:
+        """The view a name and version stand for, or None."""
+        return self._views.get(name, {}).get(version) if version else self._defaults.get(name)
 
     def require(self, name: str, version: str = "") -> ModelView:
         """The view a name and version stand for.
@@ -73,12 +77,12 @@ class ModelIndex:
 
     def sees_arena(self, name: str, version: str = "") -> bool:
         """Whether a model's instances see shared memory."""
-        view = self._views.get(name, {}).get(version) if version else self._defaults.get(name)
+        view = self.look(name, version)
         return view is not None and view.arena
 
     def timeout_s(self, name: str, version: str = "") -> float:
         """How long a request that states no timeout may take."""
-        view = self._views.get(name, {}).get(version) if version else self._defaults.get(name)
+        view = self.look(name, version)
         return view.spec.timeout_ms / 1e3 if view else DEFAULT_TIMEOUT_S
 
 

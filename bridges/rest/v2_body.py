@@ -149,8 +149,10 @@ def parse(head: memoryview) -> InferBody:
     return InferBody(request.id or "", parameters, inputs, data, wanted, binary, binary_default)
 
 
-def raw(view: ModelView | None, blob: memoryview) -> InferBody:
-    """A body without a JSON part: all of it is the model's only input, and all outputs are wanted as bytes.
+def raw(view: ModelView | None, blob: memoryview) -> tuple[InferBody, memoryview]:
+    """A body without a JSON part, as (what it means, its binary part): all of it is the model's only input.
+
+    All outputs are wanted as bytes.
 
     Its shape is what the model declares, with a batch axis of 1 and one free dimension that the size decides; of a
     picture model the body is an encoded picture.
@@ -164,7 +166,7 @@ def raw(view: ModelView | None, blob: memoryview) -> InferBody:
     spec = view.inputs[0]
     if takes_picture(view) or spec.datatype == BYTES:
         tensor, data = Tensor(spec.name, BYTES, (1,)), b"".join((len(blob).to_bytes(4, "little"), blob))
-        return InferBody("", {}, [tensor], [memoryview(data)], [], {}, True)
+        return InferBody("", {}, [tensor], [memoryview(data)], [], {}, True), blob[len(blob) :]
     shape = [1, *spec.shape[1:]] if view.stacked else list(spec.shape)
     one = element_bytes(spec.datatype) * math.prod(d for d in shape if d >= 0)
     free = [at for at, d in enumerate(shape) if d < 0]
@@ -173,7 +175,7 @@ def raw(view: ModelView | None, blob: memoryview) -> InferBody:
     elif free or one != len(blob):
         declared = f"{spec.name} {spec.datatype} {list(spec.shape)}"
         raise InvalidRequest(f"body: expected the bytes of {declared} with one free dimension, found {len(blob)} bytes")
-    return InferBody("", {}, [Tensor(spec.name, spec.datatype, tuple(shape))], [len(blob)], [], {}, True)
+    return InferBody("", {}, [Tensor(spec.name, spec.datatype, tuple(shape))], [len(blob)], [], {}, True), blob
 
 
 def format_answer(

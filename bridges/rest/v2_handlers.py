@@ -29,7 +29,7 @@ class V2Handlers:
 
     def __init__(self, models: ModelIndex, limits: LimitSettings, regions: Regions) -> None:
         self._models = models
-        self._plans = Plans(limits, regions)
+        self._plans = Plans(models, limits, regions)
 
     def infer(
         self, name: str, version: str, headers: Mapping[bytes, bytes], body: memoryview, request_id: str

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from typing import NamedTuple
 
 from bridges import v2
+from bridges.models import ModelIndex
 from bridges.pending import Answer
 from bridges.requests import Frames, Options, Prepared, is_bare_end
 from bridges.rest import v2_body
@@ -17,7 +18,7 @@ from bridges.rest.answers import HttpAnswer, inference_answer
 from bridges.rest.exchange import Outcome
 from bridges.rest.v2_body import InferBody
 from bridges.results import Result
-from bridges.v2_outputs import deliver
+from bridges.v2_outputs import Delivered, deliver
 from bridges.v2_regions import Place, Regions
 from inferoxy import messages as m
 from inferoxy import wire
@@ -46,15 +47,15 @@ class Plan:
         self,
         model: str,
         version: str,
-        view: m.ModelView | None,
         body: InferBody,
         options: Options,
         prepared: Prepared,
+        models: ModelIndex,
         regions: Regions,
     ) -> None:
         self._model = model
         self._version = version
-        self._view = view
+        self._models = models
         self._regions = regions
         self._asks_plainly = not any(item.classes or item.place for item in body.wanted)
         self._body = body
@@ -105,9 +106,12 @@ class Plan:
     def _format(self, result: Result, request_id: str) -> HttpAnswer:
         outputs = v2.select_outputs(result, self._body.outputs if self._body.inputs else [])
         version = result.served.version or self._version
-        view = self._view
-        metadata, stacked = (view.metadata, view.stacked) if view is not None else ({}, False)
-        delivered = deliver(outputs, self._body.wanted, self._regions, metadata, stacked=stacked)
+        if self._asks_plainly:
+            delivered = [Delivered(output) for output in outputs]
+        else:
+            view = self._models.look(self._model, version)  # now: the request may have been the model's first
+            metadata, stacked = (view.metadata, view.stacked) if view is not None else ({}, False)
+            delivered = deliver(outputs, self._body.wanted, self._regions, metadata, stacked=stacked)
         return v2_body.format_answer(
             self._body, self._model, version, delivered, result.parameters, request_id, result.served
         )
@@ -132,7 +136,8 @@ class Plan:
 class Plans:
     """The plans of requests that may come again."""
 
-    def __init__(self, limits: LimitSettings, regions: Regions) -> None:
+    def __init__(self, models: ModelIndex, limits: LimitSettings, regions: Regions) -> None:
+        self._models = models
         self._limits = limits
         self._regions = regions
         self._kept: Kept[tuple[str, str, bytes], Plan] = Kept(MAX_PLANS)
@@ -164,7 +169,7 @@ class Plans:
         plan = self._kept.get(key)
         if plan is not None:
             return plan.call(blob, request_id), plan
-        body = v2_body.parse(head) if head else v2_body.raw(view, blob)
+        body, blob = (v2_body.parse(head), blob) if head else v2_body.raw(view, blob)
         options, parameters = v2.read_parameters(body.parameters, version)
         is_bare_end(len(body.inputs), options, view)
         given = body.cut(blob, self._regions)
@@ -172,7 +177,7 @@ class Plans:
             view, body.inputs, given, parameters=parameters, outputs=body.outputs, limits=self._limits
         )
         shown = view.spec.version if view else version
-        plan = Plan(model, shown, view, body, options, prepared, self._regions)
+        plan = Plan(model, shown, body, options, prepared, self._models, self._regions)
         if key[2] and plan.is_lasting:
             self._kept.keep(key, plan)
         return plan.first_call(frames, request_id), plan

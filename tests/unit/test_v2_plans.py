@@ -8,6 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from bridges import v2
+from bridges.models import ModelIndex
 from bridges.pending import Answer
 from bridges.rest import v2_body
 from bridges.rest.answers import HttpAnswer
@@ -164,7 +165,7 @@ def asked_twice(draw: st.DrawFn) -> tuple[Call, Call]:
 @settings(deadline=None)
 @given(asked_twice())
 def test_a_request_that_comes_again_is_what_it_is_afresh(calls: tuple[Call, Call]) -> None:
-    plans = Plans(LIMITS, NO_REGIONS)
+    plans = Plans(ModelIndex(), LIMITS, NO_REGIONS)
     for asked in (*calls, calls[0]):
         found = outcome_or_error(call, plans, asked)
         expected = outcome_or_error(afresh, asked)
@@ -206,7 +207,7 @@ def test_an_answer_that_comes_again_is_the_bytes_that_it_is_afresh(
         X, id="mine", parameters={"binary_data_output": is_binary}, **({"outputs": wanted} if wanted else {})
     )
     asked = Call(head, b"12345678", view)
-    if not isinstance(planned := outcome_or_error(call, Plans(LIMITS, NO_REGIONS), asked)[-1], Plan):
+    if not isinstance(planned := outcome_or_error(call, Plans(ModelIndex(), LIMITS, NO_REGIONS), asked)[-1], Plan):
         return
     plan = planned
     for answer in (*answers, answers[0]):
@@ -215,7 +216,7 @@ def test_an_answer_that_comes_again_is_the_bytes_that_it_is_afresh(
 
 
 def test_a_plain_answer_is_its_json_part_and_its_bytes() -> None:
-    _, _, plan = call(Plans(LIMITS, NO_REGIONS), Call(head_of(X, parameters=ALL_BINARY), b"12345678"))
+    _, _, plan = call(Plans(ModelIndex(), LIMITS, NO_REGIONS), Call(head_of(X, parameters=ALL_BINARY), b"12345678"))
     for filling in (b"ab", b"cd"):
         answer = plan.finish("rid", [outcome_of({"a": filling, "b": b"!"})])
         head, data = answer.parts
@@ -236,7 +237,7 @@ def test_a_plain_answer_is_its_json_part_and_its_bytes() -> None:
 
 def test_what_differs_from_answer_to_answer_is_told_of_each() -> None:
     asked = Call(head_of(X, parameters=ALL_BINARY), b"12345678")
-    _, _, plan = call(Plans(LIMITS, NO_REGIONS), asked)
+    _, _, plan = call(Plans(ModelIndex(), LIMITS, NO_REGIONS), asked)
     for request_id, served in (("r1", SERVED), ("r2", m.Served(9_000, 1, 1, "idle", "i-2", "8")), ("r3", m.Served())):
         headers = dict(plan.finish(request_id, [outcome_of({"a": b"ab"}, served=served)]).headers)
         assert headers[b"x-request-id"] == request_id.encode()
@@ -246,14 +247,14 @@ def test_what_differs_from_answer_to_answer_is_told_of_each() -> None:
 
 
 def test_a_json_part_is_understood_once() -> None:
-    plans = Plans(LIMITS, NO_REGIONS)
+    plans = Plans(ModelIndex(), LIMITS, NO_REGIONS)
     asked = Call(head_of(X), b"12345678")
     assert call(plans, asked)[2] is call(plans, asked._replace(blob=b"abcdefgh"))[2]
     assert call(plans, asked._replace(version="2"))[2] is not call(plans, asked)[2]
 
 
 def test_a_change_of_the_registered_models_drops_every_plan() -> None:
-    plans = Plans(LIMITS, NO_REGIONS)
+    plans = Plans(ModelIndex(), LIMITS, NO_REGIONS)
     asked = Call(head_of(X, outputs=[{"name": "a"}]), b"12345678")
     _, _, before = call(plans, asked, updates=1)
     other = m.ModelView(m.ModelSpec(name="m", version="9"), outputs=[m.TensorSpec("a", "FP32", (-1,))])
@@ -267,7 +268,7 @@ def test_a_change_of_the_registered_models_drops_every_plan() -> None:
 
 
 def test_a_raw_picture_loses_its_leading_axis_as_soon_as_the_model_is_known_to_take_pictures() -> None:
-    plans = Plans(LIMITS, NO_REGIONS)
+    plans = Plans(ModelIndex(), LIMITS, NO_REGIONS)
     x = {"name": "x", "shape": [1, 4, 5, 3], "datatype": "UINT8", "parameters": {"binary_data_size": 60}}
     for updates, view, shape in ((1, COLD, (1, 4, 5, 3)), (2, PICTURE, (4, 5, 3)), (2, PICTURE, (4, 5, 3))):
         request, _, _ = call(plans, Call(head_of(x), bytes(60), view), updates)
@@ -277,8 +278,8 @@ def test_a_raw_picture_loses_its_leading_axis_as_soon_as_the_model_is_known_to_t
 @pytest.mark.parametrize("blob", [b"", b"1234567", b"123456789"])
 def test_a_binary_part_of_another_length_is_refused_the_second_time_as_the_first(blob: bytes) -> None:
     head = head_of(X)
-    first = outcome_or_error(call, Plans(LIMITS, NO_REGIONS), Call(head, blob))
-    plans = Plans(LIMITS, NO_REGIONS)
+    first = outcome_or_error(call, Plans(ModelIndex(), LIMITS, NO_REGIONS), Call(head, blob))
+    plans = Plans(ModelIndex(), LIMITS, NO_REGIONS)
     call(plans, Call(head, b"12345678"))
     assert outcome_or_error(call, plans, Call(head, blob)) == first
     assert first[0] is InvalidRequest
@@ -305,7 +306,7 @@ def bytes_input(size: int) -> dict[str, Any]:
     ],
 )
 def test_inputs_in_the_json_part_and_bytes_are_never_kept(inputs: list[dict[str, Any]], blob: bytes) -> None:
-    plans = Plans(LIMITS, NO_REGIONS)
+    plans = Plans(ModelIndex(), LIMITS, NO_REGIONS)
     asked = Call(head_of(*inputs), blob, COLD)
     (first, second) = (call(plans, asked) for _ in range(2))
     assert first[2] is not second[2]
@@ -314,7 +315,7 @@ def test_inputs_in_the_json_part_and_bytes_are_never_kept(inputs: list[dict[str,
 
 
 def test_each_encoded_picture_is_examined() -> None:
-    plans = Plans(LIMITS, NO_REGIONS)
+    plans = Plans(ModelIndex(), LIMITS, NO_REGIONS)
     wide, high = encoded("JPEG", 64, 48), encoded("JPEG", 48, 64)
     size = max(len(wide), len(high), len(bomb()))
     for data, shape in ((wide, (48, 64, 3)), (high, (64, 48, 3))):
@@ -328,21 +329,21 @@ def test_each_encoded_picture_is_examined() -> None:
 
 
 def test_a_large_json_part_is_not_kept_and_means_the_same() -> None:
-    plans = Plans(LIMITS, NO_REGIONS)
+    plans = Plans(ModelIndex(), LIMITS, NO_REGIONS)
     asked = Call(head_of(X, parameters={"text": "x" * MAX_PLAN_BYTES}), b"12345678")
     assert call(plans, asked)[:2] == call(plans, asked)[:2] == afresh(asked)
     assert not plans._kept
 
 
 def test_clients_that_never_repeat_themselves_fill_no_memory() -> None:
-    plans = Plans(LIMITS, NO_REGIONS)
+    plans = Plans(ModelIndex(), LIMITS, NO_REGIONS)
     for number in range(MAX_PLANS + 10):
         call(plans, Call(head_of(X, id=str(number)), b"12345678"))
         assert len(plans._kept) <= MAX_PLANS
 
 
 def test_what_is_refused_is_refused_again() -> None:
-    plans = Plans(LIMITS, NO_REGIONS)
+    plans = Plans(ModelIndex(), LIMITS, NO_REGIONS)
     for head in (b"{", head_of(), head_of(X | {"shape": [3, 2]}), head_of(X, parameters={"priority": -1})):
         first, second = (outcome_or_error(call, plans, Call(head, b"12345678")) for _ in range(2))
         assert first == second
@@ -350,7 +351,7 @@ def test_what_is_refused_is_refused_again() -> None:
 
 
 def test_a_request_that_is_changed_on_its_way_changes_no_later_one() -> None:
-    plans = Plans(LIMITS, NO_REGIONS)
+    plans = Plans(ModelIndex(), LIMITS, NO_REGIONS)
     asked = Call(head_of(X, parameters={"sequence_id": 5, "timeout": 1_000}), b"12345678")
     request, _, _ = call(plans, asked)
     request.id, request.timeout_us, request.flags = 9, 1, m.RequestFlag.SLOTTED
@@ -359,7 +360,7 @@ def test_a_request_that_is_changed_on_its_way_changes_no_later_one() -> None:
 
 
 def test_errors_and_answers_of_another_number_are_raised() -> None:
-    _, _, plan = call(Plans(LIMITS, NO_REGIONS), Call(head_of(X, parameters=ALL_BINARY), b"12345678"))
+    _, _, plan = call(Plans(ModelIndex(), LIMITS, NO_REGIONS), Call(head_of(X, parameters=ALL_BINARY), b"12345678"))
     known = outcome_of({"a": b"12"})
     plan.finish("rid", [known])
     with pytest.raises(ModelError, match="no"):
@@ -371,7 +372,7 @@ def test_errors_and_answers_of_another_number_are_raised() -> None:
 
 @pytest.mark.parametrize(("data", "frames"), [(b"1", []), (b"123", []), (b"12", [b"more"]), (b"", [b"12"]), (b"", [])])
 def test_a_malformed_answer_of_a_known_form_is_our_fault_as_it_is_afresh(data: bytes, frames: list[bytes]) -> None:
-    _, _, plan = call(Plans(LIMITS, NO_REGIONS), Call(head_of(X, parameters=ALL_BINARY), b"12345678"))
+    _, _, plan = call(Plans(ModelIndex(), LIMITS, NO_REGIONS), Call(head_of(X, parameters=ALL_BINARY), b"12345678"))
     (good,) = outcome_of({"a": b"12"})
     bad = Answer(m.Response(payload=good.response.payload, data=data, served=SERVED), frames)
     plan.finish("rid", [[good]])
@@ -389,7 +390,7 @@ def test_a_bare_end_has_no_inputs_and_is_answered_without_outputs(
     more: dict[str, Any], parameters: dict[str, Any]
 ) -> None:
     head = msgspec.json.encode({"id": "x", "parameters": parameters, **more})
-    plans = Plans(LIMITS, NO_REGIONS)
+    plans = Plans(ModelIndex(), LIMITS, NO_REGIONS)
     for _ in range(2):
         request, frames, plan = call(plans, Call(head, b"", STATEFUL))
         assert (request.sequence, request.size, frames) == (m.Sequence(5, end=True), 0, [])
@@ -419,4 +420,48 @@ def test_a_bare_end_has_no_inputs_and_is_answered_without_outputs(
 )
 def test_what_ends_no_sequence_needs_inputs(parameters: dict[str, Any], view: m.ModelView | None, words: str) -> None:
     with pytest.raises(InvalidRequest, match=words):
-        call(Plans(LIMITS, NO_REGIONS), Call(head_of(parameters=parameters), b"", view))
+        call(Plans(ModelIndex(), LIMITS, NO_REGIONS), Call(head_of(parameters=parameters), b"", view))
+
+
+@pytest.mark.parametrize(
+    ("inputs", "stacked", "body", "shape"),
+    [
+        ([("x", "FP32", (-1, 2))], True, bytes(8), (1, 2)),
+        ([("x", "FP32", (-1, 2))], False, bytes(24), (3, 2)),
+        ([("x", "FP32", (2, 2))], False, bytes(16), (2, 2)),
+        ([("x", "UINT8", (-1, -1))], True, bytes(5), (1, 5)),
+        ([("x", "BYTES", (1,))], False, b"text", (1,)),
+    ],
+)
+def test_a_body_without_json_is_the_models_only_input(
+    inputs: list[Any], stacked: bool, body: bytes, shape: tuple[int, ...]
+) -> None:
+    view = m.ModelView(m.ModelSpec(name="m", version="3"), inputs=[m.TensorSpec(*i) for i in inputs], stacked=stacked)
+    request, frames, plan = call(Plans(ModelIndex(), LIMITS, NO_REGIONS), Call(b"", body, view))
+    tensor = wire.decode_payload(request.payload).tensors[0]
+    assert (tensor.name, tensor.datatype, tensor.shape) == ("x", inputs[0][1], shape)
+    sent = b"".join([request.data, *frames])
+    assert sent == (element(body) if inputs[0][1] == "BYTES" else body)
+    answer = plan.finish("rid", [outcome_of({"y": b"12"})])
+    assert answer.parts[-1] == b"12"
+
+
+def test_a_body_without_json_is_a_picture_of_a_picture_model() -> None:
+    request, _, _ = call(Plans(ModelIndex(), LIMITS, NO_REGIONS), Call(b"", encoded("jpeg"), PICTURE))
+    assert wire.decode_payload(request.payload).tensors[0].encoding == "jpeg"
+
+
+@pytest.mark.parametrize(
+    ("inputs", "body"),
+    [
+        ([], bytes(8)),
+        ([("x", "FP32", (-1,)), ("y", "FP32", (-1,))], bytes(8)),
+        ([("x", "FP32", (-1, 2))], bytes(7)),
+        ([("x", "FP32", (-1, -1))], bytes(8)),
+        ([("x", "FP32", (4,))], bytes(8)),
+    ],
+)
+def test_a_body_without_json_that_fits_no_shape_is_refused(inputs: list[Any], body: bytes) -> None:
+    view = m.ModelView(m.ModelSpec(name="m", version="3"), inputs=[m.TensorSpec(*i) for i in inputs])
+    with pytest.raises(InvalidRequest, match="expected"):
+        call(Plans(ModelIndex(), LIMITS, NO_REGIONS), Call(b"", body, view))

@@ -48,7 +48,7 @@ def add(app: FastAPI, handlers: Handlers, link: Link, limits: LimitSettings) -> 
         openapi_extra={"parameters": schemas.END_QUERY},
     )
     async def end_sequence(name: str, sequence_id: str, request: Request) -> Response:
-        """It ends behind its requests that came before. 400 `SEQUENCE_UNKNOWN` says that it had ended already, or never was."""
+        """It ends behind its requests that came before. 400 `SEQUENCE_UNKNOWN`: it had ended already, or never was."""
         query = request.scope["query_string"]
         return Inference(lambda _, __, rid: handlers.end_sequence(name, sequence_id, query, rid), link, limits)
 

@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import msgspec
 from msgspec import UNSET, Struct, UnsetType
 
-from bridges import v2
+from bridges import picture_gate, v2
 from bridges.models import describe_inputs, takes_picture
 from bridges.rest import json_tensors
 from bridges.rest.answers import JSON, HttpAnswer, content_lines, inference_answer, model_lines
@@ -22,7 +22,7 @@ from bridges.v2_outputs import Delivered, Wanted, wanted_of
 from bridges.v2_regions import Place, Regions
 from inferoxy.errors import InvalidRequest
 from inferoxy.messages import ModelView, Served, Tensor
-from inferoxy.tensors import BYTES, element_bytes
+from inferoxy.tensors import BYTES, element_bytes, encode_strings
 
 HEADER_LENGTH = b"inference-header-content-length"
 BINARY = b"application/octet-stream"
@@ -160,22 +160,30 @@ def raw(view: ModelView | None, blob: memoryview) -> tuple[InferBody, memoryview
     Raises:
         InvalidRequest: The model has not one input, its inputs are not known yet, or the size fits no shape.
     """
-    if view is None or len(view.inputs) != 1:
-        found = "a model that has not declared its inputs yet" if not (view and view.inputs) else describe_inputs(view)
+    declared = view.inputs if view is not None else []
+    is_picture = takes_picture(view)
+    if is_picture or (is_picture is None and not declared and picture_gate.sniff(blob)):
+        return _element(declared[0].name if declared else "", blob), blob[len(blob) :]
+    if view is None or len(declared) != 1:
+        found = "a model that has not declared its inputs yet" if not (view and declared) else describe_inputs(view)
         raise InvalidRequest(f"Inference-Header-Content-Length 0: expected a model with one input, found {found}")
-    spec = view.inputs[0]
-    if takes_picture(view) or spec.datatype == BYTES:
-        tensor, data = Tensor(spec.name, BYTES, (1,)), b"".join((len(blob).to_bytes(4, "little"), blob))
-        return InferBody("", {}, [tensor], [memoryview(data)], [], {}, True), blob[len(blob) :]
+    spec = declared[0]
+    if spec.datatype == BYTES:
+        return _element(spec.name, blob), blob[len(blob) :]
     shape = [1, *spec.shape[1:]] if view.stacked else list(spec.shape)
     one = element_bytes(spec.datatype) * math.prod(d for d in shape if d >= 0)
     free = [at for at, d in enumerate(shape) if d < 0]
     if len(free) == 1 and one and len(blob) % one == 0:
         shape[free[0]] = len(blob) // one
     elif free or one != len(blob):
-        declared = f"{spec.name} {spec.datatype} {list(spec.shape)}"
-        raise InvalidRequest(f"body: expected the bytes of {declared} with one free dimension, found {len(blob)} bytes")
+        what = f"{spec.name} {spec.datatype} {list(spec.shape)}"
+        raise InvalidRequest(f"body: expected the bytes of {what} with one free dimension, found {len(blob)} bytes")
     return InferBody("", {}, [Tensor(spec.name, spec.datatype, tuple(shape))], [len(blob)], [], {}, True), blob
+
+
+def _element(name: str, blob: memoryview) -> InferBody:
+    data = memoryview(encode_strings([bytes(blob)]))
+    return InferBody("", {}, [Tensor(name, BYTES, (1,))], [data], [], {}, True)
 
 
 def format_answer(

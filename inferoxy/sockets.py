@@ -10,12 +10,16 @@ import asyncio
 import errno
 import hashlib
 import os
+import struct
 import tempfile
 from collections.abc import Callable, Sequence
+from enum import Enum
 from pathlib import Path
 from typing import Any
 
 import zmq
+
+from inferoxy.keys import Curve, KeyPair
 
 HIGH_WATER_MARK = 100_000  # messages per peer; queues proper are bounded by the batch manager
 COPY_BELOW_BYTES = 65_536  # smaller frames are cheaper to copy than to reference-count
@@ -38,6 +42,8 @@ _send: Any = zmq.backend.Socket.send
 _recv: Any = zmq.backend.Socket.recv
 _get: Any = zmq.backend.Socket.get
 
+GATE_DOMAIN = b"inferoxy"
+
 Frame = Any
 
 
@@ -59,6 +65,22 @@ def _make(ctx: zmq.Context[zmq.Socket[bytes]], kind: int) -> zmq.Socket[bytes]:
     return sock
 
 
+def _ask_idle_peers(sock: zmq.Socket[bytes]) -> None:
+    sock.set(zmq.HEARTBEAT_IVL, HEARTBEAT_MS)
+    sock.set(zmq.HEARTBEAT_TIMEOUT, HEARTBEAT_ANSWER_MS)
+    sock.set(zmq.HEARTBEAT_TTL, HEARTBEAT_MS + HEARTBEAT_ANSWER_MS)
+
+
+def _bind(sock: zmq.Socket[bytes], endpoint: str) -> None:
+    if endpoint.startswith("ipc://"):
+        Path(endpoint[6:]).parent.mkdir(parents=True, exist_ok=True)
+    try:
+        sock.bind(endpoint)
+    except zmq.ZMQError as exc:
+        sock.close(0)
+        raise OSError(exc.errno or errno.EADDRINUSE, f"cannot listen on {endpoint}: {exc.strerror}") from exc
+
+
 def router(
     ctx: zmq.Context[zmq.Socket[bytes]],
     endpoint: str,
@@ -66,6 +88,8 @@ def router(
     mode: int | None = None,
     max_message_bytes: int = -1,
     heartbeats: bool = False,
+    keys: KeyPair | None = None,
+    is_gated: bool = False,
 ) -> zmq.Socket[bytes]:
     """A bound ROUTER.
 
@@ -75,6 +99,8 @@ def router(
         mode: Permission bits of an ipc socket file, so that a container's user may write to it.
         max_message_bytes: A larger frame disconnects its sender; -1 is no limit.
         heartbeats: Ask idle peers whether they are there, and end the connections of those that do not answer.
+        keys: Encrypt: only peers that know the public key get in.
+        is_gated: And of these only whom the `gate` of this context lets in.
 
     Raises:
         OSError: The endpoint is taken or may not be bound; the message names it.
@@ -84,23 +110,38 @@ def router(
     sock.set(zmq.ROUTER_HANDOVER, 1)
     sock.set(zmq.MAXMSGSIZE, max_message_bytes)
     if heartbeats:
-        sock.set(zmq.HEARTBEAT_IVL, HEARTBEAT_MS)
-        sock.set(zmq.HEARTBEAT_TIMEOUT, HEARTBEAT_ANSWER_MS)
-        sock.set(zmq.HEARTBEAT_TTL, HEARTBEAT_MS + HEARTBEAT_ANSWER_MS)
-    if endpoint.startswith("ipc://"):
-        Path(endpoint[6:]).parent.mkdir(parents=True, exist_ok=True)
-    try:
-        sock.bind(endpoint)
-    except zmq.ZMQError as exc:
-        sock.close(0)
-        raise OSError(exc.errno or errno.EADDRINUSE, f"cannot listen on {endpoint}: {exc.strerror}") from exc
+        _ask_idle_peers(sock)
+    if keys is not None:
+        sock.set(zmq.CURVE_SERVER, 1)
+        sock.set(zmq.CURVE_SECRETKEY, keys.secret)
+    if is_gated:
+        sock.set(zmq.ZAP_DOMAIN, GATE_DOMAIN)
+        sock.set(zmq.ZAP_ENFORCE_DOMAIN, 1)
+    _bind(sock, endpoint)
     if mode is not None and endpoint.startswith("ipc://"):
         os.chmod(endpoint[6:], mode)
     return sock
 
 
+def pull(
+    ctx: zmq.Context[zmq.Socket[bytes]], endpoint: str, *, max_message_bytes: int = -1, heartbeats: bool = False
+) -> zmq.Socket[bytes]:
+    """A bound PULL; arguments and errors are those of `router`."""
+    sock = _make(ctx, zmq.PULL)
+    sock.set(zmq.MAXMSGSIZE, max_message_bytes)
+    if heartbeats:
+        _ask_idle_peers(sock)
+    _bind(sock, endpoint)
+    return sock
+
+
 def dealer(
-    ctx: zmq.Context[zmq.Socket[bytes]], endpoint: str, identity: bytes = b"", *, immediate: bool = False
+    ctx: zmq.Context[zmq.Socket[bytes]],
+    endpoint: str,
+    identity: bytes = b"",
+    *,
+    immediate: bool = False,
+    curve: Curve | None = None,
 ) -> zmq.Socket[bytes]:
     """A connected DEALER; it reconnects by itself, with the same identity.
 
@@ -109,14 +150,57 @@ def dealer(
         endpoint: Where the ROUTER is.
         identity: The name its peer knows it by; empty: one the peer makes up.
         immediate: Queue nothing while the peer is away: `send` says False instead.
+        curve: Encrypt, to a peer that has this key.
     """
     sock = _make(ctx, zmq.DEALER)
     if identity:
         sock.set(zmq.IDENTITY, identity)
     if immediate:
         sock.set(zmq.IMMEDIATE, 1)
+    if curve is not None:
+        sock.set(zmq.CURVE_SERVERKEY, curve.server)
+        sock.set(zmq.CURVE_PUBLICKEY, curve.own.public)
+        sock.set(zmq.CURVE_SECRETKEY, curve.own.secret)
     sock.connect(endpoint)
     return sock
+
+
+def gate(ctx: zmq.Context[zmq.Socket[bytes]]) -> zmq.Socket[bytes]:
+    """Where this context's gated ROUTERs ask whether a peer may connect, by the ZeroMQ Authentication Protocol 1.0.
+
+    To be made before them.
+    """
+    sock = _make(ctx, zmq.ROUTER)
+    sock.bind("inproc://zeromq.zap.01")
+    return sock
+
+
+class Refusal(Enum):
+    """How the two ends of a connection did not come together."""
+
+    MECHANISM = "one of them encrypts, the other does not"
+    REJECTED = "the server does not let this key in"
+    BROKEN = "the server ended it before it had begun, as one does that has another key than expected"
+
+
+_REFUSALS = {
+    int(zmq.EVENT_HANDSHAKE_FAILED_PROTOCOL): Refusal.MECHANISM,
+    int(zmq.EVENT_HANDSHAKE_FAILED_AUTH): Refusal.REJECTED,
+    int(zmq.EVENT_HANDSHAKE_FAILED_NO_DETAIL): Refusal.BROKEN,
+}
+_OTHER_MECHANISM = 0x11000002  # ZMQ_PROTOCOL_ERROR_ZMTP_MECHANISM_MISMATCH, which the binding does not name
+
+
+def watch_refusals(sock: zmq.Socket[bytes]) -> zmq.Socket[bytes]:
+    """A socket that has a message whenever a connection of `sock` was refused; to be read, see `refusal_of`."""
+    return sock.get_monitor_socket(int(sum(_REFUSALS)))
+
+
+def refusal_of(frames: Sequence[Frame]) -> Refusal:
+    """What a message of `watch_refusals` says."""
+    event, value = struct.unpack("=HI", buffer(frames[0]))
+    found = _REFUSALS[event]
+    return Refusal.BROKEN if found is Refusal.MECHANISM and value != _OTHER_MECHANISM else found
 
 
 def pair(ctx: zmq.Context[zmq.Socket[bytes]], name: str) -> tuple[zmq.Socket[bytes], zmq.Socket[bytes]]:
@@ -131,6 +215,13 @@ def bound_endpoint(sock: zmq.Socket[bytes]) -> str:
     """Where a socket is bound, with the port the system chose."""
     raw = sock.get(zmq.LAST_ENDPOINT)
     return raw.decode().rstrip("\0") if isinstance(raw, bytes) else str(raw)
+
+
+def marked(frame: Frame) -> tuple[Frame, Callable[[], bool]]:
+    """A frame to send in place of this one, without a copy, and whether ZeroMQ has let go of it."""
+    found = zmq.Frame(buffer(frame), track=True, copy=False, copy_threshold=0)
+    tracker = found.tracker
+    return found, lambda: tracker.done
 
 
 def send(sock: zmq.Socket[bytes], frames: Sequence[Frame]) -> bool:

@@ -9,12 +9,13 @@ Invariant: of one client at most PER_CLIENT sequences are held; the one that was
 from typing import NamedTuple
 
 from inferoxy import messages as m
-from inferoxy.errors import Code, SequenceLost
+from inferoxy.errors import Code, SequenceUnknown
 
 PER_CLIENT = 4_096
 
 # Answers that leave it open whether the model will see the request.
 _UNCERTAIN = frozenset({Code.CANCELLED, Code.DEADLINE_EXCEEDED})
+_LOST = frozenset({Code.SEQUENCE_LOST, Code.SEQUENCE_UNKNOWN})
 # Answers that a last request may get while its sequence lives on: it was refused at once, or it is uncertain.
 _STILL_LIVES = _UNCERTAIN | {Code.QUEUE_FULL, Code.SHED, Code.MODEL_UNAVAILABLE, Code.PAYLOAD_TOO_LARGE}
 
@@ -41,12 +42,14 @@ class HeldSequences:
         """Refuse to go on with a sequence that the client does not hold.
 
         Raises:
-            SequenceLost: It is such a step.
+            SequenceUnknown: It is such a step.
         """
         step = request.sequence
         if step is None or step.start or _key_of(request, step) in self._held.get(client, ()):
             return
-        raise SequenceLost(f"sequence {step.id!r}: it has ended, or was not started on this connection; start it anew")
+        raise SequenceUnknown(
+            f"sequence {step.id!r}: it has ended, or was not started on this connection; start it anew"
+        )
 
     def sent(self, client: bytes, request: m.Request) -> None:
         """A request goes on; its id, the link's, is higher than those of requests before it."""
@@ -71,7 +74,7 @@ class HeldSequences:
         key = _key_of(request, step)
         has_not_begun = step.start and code and code not in _UNCERTAIN
         has_ended = step.end and code not in _STILL_LIVES
-        is_over = code == Code.SEQUENCE_LOST or has_not_begun or has_ended
+        is_over = code in _LOST or has_not_begun or has_ended
         if is_over and mine.get(key, request.id + 1) <= request.id:  # else it was started anew since
             del mine[key]
             if not mine:

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple, Protocol
 
 from inferoxy import messages as m
 from inferoxy import wire
-from inferoxy.client.calls import CONNECT_S, broken, unreachable
+from inferoxy.client.calls import CONNECT_S, ConnectionFailed, broken, unreachable
 from inferoxy.errors import DeadlineExceeded, InferoxyError, InternalError, InvalidRequest, ModelUnavailable, error_from
 
 PING_S = 0.5
@@ -80,6 +80,7 @@ class Session:
         self._epoch = 0
         self._revision = 0  # of the newest Models message, which need not come with every Pong
         self._heard_at = float("-inf")
+        self._refusal, self._is_certain = "", False
         self._next_ping = float("-inf")
         self._next_look = float("-inf")  # before this instant `tick` has nothing to do
 
@@ -121,6 +122,14 @@ class Session:
         except InvalidRequest as exc:
             self.close(InternalError(f"{self._url} sent what is not Inferoxy's ZeroMQ protocol: {exc.message}"))
 
+    def refused(self, why: str, is_certain: bool) -> None:
+        """The server does not take the connection; that is why, should nothing be heard of it in time.
+
+        A guess does not replace what is certain: an end that gives up first leaves the other one guessing.
+        """
+        if is_certain or not self._is_certain:
+            self._refusal, self._is_certain = why, is_certain
+
     def tick(self, now: float) -> float | None:
         """Do what is due.
 
@@ -135,7 +144,7 @@ class Session:
                 _fail(entry.waiter, DeadlineExceeded(f"no answer from {self._url} within {entry.ask.wait_s:g} s"))
             elif entry.sent_at is None and now - max(self._heard_at, entry.since) > CONNECT_S:
                 del self._open[number]
-                _fail(entry.waiter, unreachable(self._url))
+                _fail(entry.waiter, self._absent())
             elif entry.sent_at is not None and now - max(self._heard_at, entry.sent_at) > LOST_S:
                 del self._open[number]
                 _fail(entry.waiter, broken(self._url, f"nothing heard for {LOST_S:g} s"))
@@ -144,7 +153,7 @@ class Session:
                 self._questions.remove(question)
                 is_there = now - self._heard_at <= FRESH_S
                 why = "the server does not know yet what is registered: is its model manager running?"
-                _fail(question[0], ModelUnavailable(why) if is_there else unreachable(self._url))
+                _fail(question[0], ModelUnavailable(why) if is_there else self._absent())
         if not self._open and not self._questions:
             self._next_look = float("inf")
             return None
@@ -159,6 +168,9 @@ class Session:
         questions, self._questions = self._questions, []
         for waiter in [entry.waiter for entry in entries] + [question[0] for question in questions]:
             _fail(waiter, reason)
+
+    def _absent(self) -> ConnectionFailed:
+        return refused(self._url, self._refusal) if self._refusal else unreachable(self._url)
 
     def _send_out(self, number: int, entry: _Open, now: float) -> None:
         request = entry.ask.request
@@ -195,6 +207,7 @@ class Session:
 
     def _on_pong(self, epoch: int, now: float) -> None:
         heard_before, self._heard_at = self._heard_at, now
+        self._refusal, self._is_certain = "", False
         if epoch != self._epoch:
             was_known, self._epoch, self._revision = self._epoch != 0, epoch, 0
             if was_known:
@@ -204,11 +217,11 @@ class Session:
                 self._send_out(number, entry, now)
 
     def _on_restart(self, heard_before: float) -> None:
-        """The server forgot what it had. What was sent since its last word may be lost or in new hands: send again."""
+        """The server forgot what it had. What was sent since its last word may be in new hands: send it again."""
         for number, entry in list(self._open.items()):
             if entry.sent_at is not None and entry.sent_at <= heard_before:
                 del self._open[number]
-                _fail(entry.waiter, broken(self._url, "the server was restarted"))
+                _fail(entry.waiter, broken(self._url, "the server was restarted, or ZeroMQ had to connect anew"))
             else:
                 entry.sent_at = None
 
@@ -218,6 +231,11 @@ class Session:
         for waiter, _ in questions:
             if not waiter.done():
                 waiter.set_result(models)
+
+
+def refused(url: str, why: str) -> ConnectionFailed:
+    """The error for a server that is there, but does not take the connection."""
+    return ConnectionFailed(f"cannot connect to {url}: {why}")
 
 
 def _fail(waiter: Waiter, why: InferoxyError) -> None:

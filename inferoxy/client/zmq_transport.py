@@ -17,7 +17,8 @@ import zmq
 
 from inferoxy import sockets
 from inferoxy.client.address import Address
-from inferoxy.client.calls import ConnectionFailed, unreachable
+from inferoxy.client.calls import ConnectionFailed
+from inferoxy.client.zmq_connection import Connection
 from inferoxy.client.zmq_session import Ask, AskModels, Session
 
 Question = Ask | AskModels
@@ -106,8 +107,8 @@ class ThreadTransport:
             if self._closed:
                 raise _closed(self._address)
             if self._thread is None:
-                opened = _open(self._address)
-                self._thread = threading.Thread(target=self._run, args=opened, name="inferoxy-client", daemon=True)
+                opened = Connection(self._address)
+                self._thread = threading.Thread(target=self._run, args=(opened,), name="inferoxy-client", daemon=True)
                 self._thread.start()
             self._inbox.append(action)
             self._poke()
@@ -118,25 +119,25 @@ class ThreadTransport:
         except OSError:  # so many pokes are unread that it will wake anyway, or it has ended
             pass
 
-    def _run(self, context: zmq.Context[Any], sock: zmq.Socket[bytes]) -> None:
-        session = Session(self._address.url, lambda frames: sockets.send(sock, frames))
+    def _run(self, connection: Connection) -> None:
+        session = Session(self._address.url, lambda frames: sockets.send(connection.socket, frames))
         poller = zmq.Poller()
-        poller.register(sock, zmq.POLLIN)
-        poller.register(self._woken, zmq.POLLIN)
+        for readable in (connection.socket, connection.refusals, self._woken):
+            poller.register(readable, zmq.POLLIN)
         try:
             while not self._closed:
                 due = session.tick(time.monotonic())
                 poller.poll(None if due is None else max(0, int((due - time.monotonic()) * 1e3) + 1))
-                self._take_in(session, sock)
+                self._take_in(session, connection)
         finally:
             with self._lock:
                 self._closed = True
                 while self._inbox:
                     self._inbox.popleft()(session)
             session.close(_closed(self._address))
-            context.destroy(linger=0)
+            connection.close()
 
-    def _take_in(self, session: Session, sock: zmq.Socket[bytes]) -> None:
+    def _take_in(self, session: Session, connection: Connection) -> None:
         try:
             while self._woken.recv(4096):
                 pass
@@ -144,8 +145,11 @@ class ThreadTransport:
             pass
         while self._inbox:
             self._inbox.popleft()(session)
+        while (refusal := sockets.recv(connection.refusals)) is not None:
+            session.refused(*connection.refused(refusal, time.monotonic()))
+        connection.try_again(time.monotonic())
         for _ in range(sockets.MAX_DRAIN):
-            frames = sockets.recv(sock)
+            frames = sockets.recv(connection.socket)
             if frames is None:
                 break
             session.handle(frames, time.monotonic())
@@ -156,7 +160,7 @@ class LoopTransport:
 
     def __init__(self, address: Address) -> None:
         self._address = address
-        self._context: zmq.Context[Any] | None = None
+        self._connection: Connection | None = None
         self._closed = False
 
     def begin(self, question: Question) -> "Asked[asyncio.Future[Any]]":
@@ -167,7 +171,7 @@ class LoopTransport:
         """
         if self._closed:
             raise _closed(self._address)
-        if self._context is None:
+        if self._connection is None:
             self._open()
         outcome: asyncio.Future[Any] = self._loop.create_future()
         number = self._session.submit(question, outcome, self._loop.time())
@@ -194,18 +198,20 @@ class LoopTransport:
     async def close(self) -> None:
         """Close the socket; what waits fails."""
         self._closed = True
-        if self._context is not None:
+        if self._connection is not None:
             if self._timer is not None:
                 self._timer.cancel()
             self._session.close(_closed(self._address))
             self._socket.close()
-            self._context.destroy(linger=0)
-            self._context = None
+            self._refusals.close()
+            self._connection.close()
+            self._connection = None
 
     def _open(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._context, sock = _open(self._address)
-        self._socket = sockets.LoopSocket(sock, self._on_message)
+        self._connection = Connection(self._address)
+        self._socket = sockets.LoopSocket(self._connection.socket, self._on_message)
+        self._refusals = sockets.LoopSocket(self._connection.refusals, self._on_refusal)
         self._session = Session(self._address.url, self._socket.send)
         self._timer: asyncio.Handle | None = None
         self._due: float | None = None
@@ -214,7 +220,13 @@ class LoopTransport:
         self._session.handle(frames, self._loop.time())
         self._schedule()
 
+    def _on_refusal(self, frames: list[Any]) -> None:
+        if self._connection is not None:
+            self._session.refused(*self._connection.refused(frames, self._loop.time()))
+
     def _schedule(self) -> None:
+        if self._connection is not None:
+            self._connection.try_again(self._loop.time())
         due = self._session.tick(self._loop.time())
         if due is not None and (self._due is None or due < self._due):
             if self._timer is not None:
@@ -224,15 +236,6 @@ class LoopTransport:
     def _on_timer(self) -> None:
         self._due = None
         self._schedule()
-
-
-def _open(address: Address) -> tuple[zmq.Context[Any], zmq.Socket[bytes]]:
-    context = sockets.context()
-    try:
-        return context, sockets.dealer(context, address.target, immediate=True)
-    except zmq.ZMQError as exc:
-        context.destroy(linger=0)
-        raise unreachable(address.url, exc.strerror) from exc
 
 
 def _closed(address: Address) -> ConnectionFailed:

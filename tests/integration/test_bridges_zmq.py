@@ -1,19 +1,25 @@
 """The ZeroMQ bridge over real sockets, spoken to in the frames of protos/wire.md."""
 
 import signal
+import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import msgspec
+import numpy as np
 import pytest
 import zmq
 
 from inferoxy import messages as m
 from inferoxy import sockets, wire
+from inferoxy.client import Client as OurClient
+from inferoxy.client import ConnectionFailed
 from tests.integration.answering_router import AnsweringRouter, quiet_socket
 from tests.integration.bridge_process import Bridge
 from tests.unit.pictures import bomb, encoded
@@ -172,7 +178,7 @@ def test_failures_are_answered_under_the_requests_id(
         ([b"\x94\x01\x04\x05\x00", b""], "expected 5 tensor frames"),
         ([b"\x96\x01\x01\x00\x00\xa4echo\x91\x90"], "id: expected 1"),
         ([b"\x96\x01\x01\x00\xff\xa4echo\x91\x90"], "id: expected 1"),
-        ([b"\x96\x01\x01\x00\xa1x\xa4echo\x91\x90"], "REQUEST"),
+        ([b"\x96\x01\x01\x00\xa1x\xa4echo\x91\x90"], "id: expected int, found str"),
     ],
 )
 def test_what_cannot_be_read_is_answered_with_id_0(client: Client, frames: list[bytes], why: str) -> None:
@@ -281,7 +287,7 @@ def test_a_sequence_is_not_continued_on_another_connection(
         for step in (m.Sequence(5), m.Sequence(5, end=True)):
             client.ask(1, "tally", ROW_TENSOR, sequence=step)
             response, _ = client.recv()
-            assert (response.code, "was not started on this connection" in response.error) == ("SEQUENCE_LOST", True)
+            assert (response.code, "was not started on this connection" in response.error) == ("SEQUENCE_UNKNOWN", True)
         assert len(router.requests) == 1
         client.ask(2, "echo", ROW_TENSOR, sequence=m.Sequence(5))
         assert client.recv()[0].code == ""  # a stateless model has no sequences to be lost
@@ -451,6 +457,195 @@ def test_frame_far_over_the_limit_ends_the_connection_only(bridge: Bridge, clien
         large.close()
     client.ask(2, "echo", ROW_TENSOR)
     assert client.recv()[0].id == 2
+
+
+def memory_mib(process: "subprocess.Popen[bytes]") -> float:
+    status = Path(f"/proc/{process.pid}/status").read_text()
+    return int(next(line.split()[1] for line in status.splitlines() if line.startswith("VmRSS:"))) / 1024
+
+
+def unread_client(bridge: Bridge) -> Client:
+    """One whose socket takes in no more than a few answers until it is read."""
+    client = Client(bridge)
+    client.sock.close(0)
+    client.sock = client._context.socket(zmq.DEALER)
+    client.sock.set(zmq.RCVHWM, 2)
+    client.sock.set(zmq.SNDHWM, 0)
+    client.sock.set(zmq.RCVTIMEO, 5_000)
+    client.sock.connect(f"tcp://{bridge.address}")
+    return client
+
+
+def test_a_client_that_does_not_read_takes_bounded_memory_and_disturbs_nobody(
+    bridge: Bridge, client: Client, router: AnsweringRouter
+) -> None:
+    large = (m.Tensor("INPUT0", "UINT8", (900_000,)), bytes(900_000))
+    count, slow, before = 1_200, unread_client(bridge), memory_mib(bridge.process)
+    try:
+        slow.send(*wire.encode(m.Ping()))
+        epoch = slow.recv()[0].epoch
+        slow._waiting.clear()
+        for number in range(1, count + 1):
+            slow.ask(number, "echo", large)
+            if number % 100 == 0:
+                began = time.monotonic()
+                client.ask(number, "echo", ROW_TENSOR)
+                assert client.recv()[0].code == ""
+                assert time.monotonic() - began < 2.0
+        router.wait_for(lambda: memory_mib(bridge.process) - before > 50)
+        time.sleep(0.5)
+        assert memory_mib(bridge.process) - before < 500  # of the 1030 MiB that were asked for
+        codes: list[str] = []
+        while slow._waiting or slow.sock.poll(2_000):
+            header, _ = slow.recv()
+            codes.append(header.code)
+            if header.code:
+                assert "answers: expected at most 67108864 bytes that are not read yet, found" in header.error
+        assert set(codes) == {"", "QUEUE_FULL"}
+        slow.send(*wire.encode(m.Ping()))
+        assert (slow.recv()[0].epoch == epoch) == (len(codes) == count)  # all were answered, or it is told
+        slow._waiting.clear()
+        slow.ask(1, "echo", large)
+        assert slow.recv()[0].code == ""  # it has read all, and may ask again
+    finally:
+        slow.close()
+
+
+def test_a_client_that_loses_answers_is_told_by_another_epoch(
+    bridge: Bridge, client: Client, router: AnsweringRouter
+) -> None:
+    large = (m.Tensor("INPUT0", "UINT8", (1_000_000,)), bytes(1_000_000))
+    count, slow = 400, unread_client(bridge)
+    try:
+        slow.send(*wire.encode(m.Ping()))
+        epoch = slow.recv()[0].epoch
+        slow._waiting.clear()
+        client.send(*wire.encode(m.Ping()))
+        undisturbed = client.recv()[0].epoch
+        client._waiting.clear()
+        slow.ask(count + 1, "tally", ROW_TENSOR, sequence=m.Sequence("cam", True))
+        assert slow.recv()[0].code == ""
+        name = clients_of(router)[0]
+        router.is_holding = True
+        for number in range(1, count + 1):
+            slow.ask(number, "echo", large)
+        slow.ask(count + 2, "silent", ROW_TENSOR, timeout_us=60_000_000)
+        router.wait_for(lambda: len(router.requests) == count + 2, 20.0)
+        router.is_holding = False
+        router.wait_for(lambda: name in router.gone, 20.0)
+        assert router.requests[-1].id in router.cancelled
+        answered = 0
+        while slow._waiting or slow.sock.poll(1_000):
+            header, _ = slow.recv()
+            answered += isinstance(header, m.Response) and header.code == ""
+        assert 200 < answered < count
+        slow.send(*wire.encode(m.Ping()))
+        assert slow.recv()[0].epoch != epoch
+        slow._waiting.clear()
+        client.send(*wire.encode(m.Ping()))
+        assert client.recv()[0].epoch == undisturbed
+        slow.ask(1, "echo", large)
+        while not isinstance((last := slow.recv()[0]), m.Response):
+            pass
+        assert last.code == ""
+    finally:
+        slow.close()
+
+
+class Relay:
+    """A TCP relay in a thread, whose connections can be cut."""
+
+    def __init__(self, address: str) -> None:
+        host, port = address.split(":")
+        self._target = (host, int(port))
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.url = f"tcp://127.0.0.1:{self._listener.getsockname()[1]}"
+        self._ends: list[socket.socket] = []
+        self._threads = [threading.Thread(target=self._accept)]
+        self._threads[0].start()
+
+    def __enter__(self) -> "Relay":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._listener.shutdown(socket.SHUT_RDWR)
+        self.cut()
+        for thread in self._threads:
+            thread.join()
+        self._listener.close()
+
+    def cut(self) -> None:
+        """End all connections; new ones may come."""
+        ends, self._ends = self._ends, []
+        for end in ends:
+            try:
+                end.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                near, _ = self._listener.accept()
+            except OSError:
+                return
+            far = socket.create_connection(self._target)
+            self._ends += [near, far]
+            for source, target in ((near, far), (far, near)):
+                self._threads.append(threading.Thread(target=self._copy, args=(source, target)))
+                self._threads[-1].start()
+
+    def _copy(self, source: socket.socket, target: socket.socket) -> None:
+        try:
+            while data := source.recv(65_536):
+                target.sendall(data)
+        except OSError:
+            pass
+        for end in (source, target):
+            try:
+                end.shutdown(socket.SHUT_RDWR)
+            except OSError:
+                pass
+        source.close()
+
+
+def test_a_connection_that_was_cut_is_told_by_another_epoch(bridge: Bridge, router: AnsweringRouter) -> None:
+    with Relay(bridge.address) as relay:
+        context = sockets.context()
+        try:
+            sock = quiet_socket(context, relay.url)
+
+            def epoch() -> int:
+                sock.send_multipart(wire.encode(m.Ping()))
+                while True:
+                    for header, _ in wire.decode(sock.recv_multipart()):
+                        if isinstance(header, m.Pong):
+                            return int(header.epoch)
+
+            first = epoch()
+            assert epoch() == first
+            relay.cut()
+            time.sleep(0.3)
+            assert epoch() not in (0, first)
+        finally:
+            context.destroy(linger=0)
+
+
+def test_our_own_client_does_not_wait_for_answers_to_a_connection_that_was_cut(
+    bridge: Bridge, router: AnsweringRouter
+) -> None:
+    with Relay(bridge.address) as relay, OurClient(relay.url) as client, ThreadPoolExecutor(1) as pool:
+        row = {"INPUT0": np.zeros((1, 16), np.float32)}
+        client.infer("echo", row)
+        router.is_holding = True
+        waiting = pool.submit(client.infer, "echo", row)
+        router.wait_for(lambda: len(router.requests) == 2)
+        time.sleep(1.2)  # so that the server was heard since it was sent: it is not sent again
+        relay.cut()
+        with pytest.raises(ConnectionFailed, match="broke before the answer came"):
+            waiting.result(5.0)
+        router.is_holding = False
+        client.infer("echo", row)
 
 
 def test_client_needs_nothing_but_the_document(bridge: Bridge, router: AnsweringRouter) -> None:

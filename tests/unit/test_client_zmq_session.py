@@ -258,3 +258,27 @@ def test_pongs_that_nobody_asked_for_are_taken_as_signs_of_life(server: Server) 
     assert not server.sent
     server.ask(29.5)
     assert len(server.take(m.Request)) == 1
+
+
+def test_why_a_server_refuses_is_said_when_nothing_is_heard_of_it_in_time(server: Server) -> None:
+    server.is_connected = False
+    waiter, question = server.ask(0.0), Future[Any]()
+    server.session.submit(AskModels(), question, 0.0)
+    server.session.refused("it may want keys", False)
+    server.session.refused("it wants keys", True)
+    server.session.refused("it may want keys", False)
+    server.session.tick(CONNECT_S * 0.9)
+    assert not waiter.done()
+    server.session.tick(CONNECT_S * 1.1)
+    for one in (waiter, question):
+        fails(one, ConnectionFailed, r"^cannot connect to tcp://server:1: it wants keys$")
+
+
+def test_a_server_that_was_heard_refuses_no_longer(server: Server) -> None:
+    server.session.refused("it wants keys", True)
+    server.ask(0.0)
+    server.pong(0.1)
+    server.is_connected = False
+    waiter = server.ask(10.0)
+    server.session.tick(10.0 + CONNECT_S * 1.1)
+    fails(waiter, ConnectionFailed, "is the server running there")

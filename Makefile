@@ -14,11 +14,11 @@ PACKAGES := inferoxy bridges batch_manager task_manager model_manager
 
 .DEFAULT_GOAL := help
 .DELETE_ON_ERROR:
-.PHONY: help run demo test check drill engine protos bench bench-check bench-crowd bench-soak clean distclean
+.PHONY: help run demo test check drill fuzz mixed compat-ultralytics engine protos bench bench-check bench-crowd bench-soak clean distclean
 
 help:  ## Show this list
 	@sed -n 's/^\([a-z-]*\):.*## /\1\t/p' $(MAKEFILE_LIST) | while IFS="$$(printf '\t')" read -r name text; do \
-		printf '  make %-12s %s\n' "$$name" "$$text"; done
+		printf '  make %-18s %s\n' "$$name" "$$text"; done
 
 run: $(VENV)/run.stamp  ## Start everything, post the sample picture, keep serving until Ctrl-C
 	@$(BIN)/inferoxy demo --serve --models $(MODELS) --picture $(PICTURE) $(FLAGS)
@@ -26,11 +26,21 @@ run: $(VENV)/run.stamp  ## Start everything, post the sample picture, keep servi
 demo: $(VENV)/run.stamp  ## The same, but end after the answer
 	@$(BIN)/inferoxy demo --models $(MODELS) --picture $(PICTURE) $(FLAGS)
 
-test: check engine  ## All checks and tests; needs a Docker engine when CI=true
+test: check $(VENV)/compat.stamp engine  ## All checks and tests; needs a Docker engine when CI=true
 	$(BIN)/python -m pytest $(PYTEST_ARGS)
 
 drill: $(VENV)/dev.stamp engine  ## Break every part under load and check every answer, about 8 min; FLAGS=--list shows how
 	@$(BIN)/python -m tests.drill $(FLAGS)
+
+compat-ultralytics: $(VENV)/dev.stamp $(VENV)/compat.stamp $(VENV)/compat-ultralytics.stamp  ## Ultralytics' remote inference against the server (installs torch: 1.6 GB)
+	$(BIN)/python -m pytest tests/compat/test_ultralytics.py
+
+fuzz: $(VENV)/dev.stamp  ## 200,000 inputs that nobody should send, and 2,000 cases against the OpenAPI document, about 4 min
+	@$(BIN)/python -m tests.fuzz $(FLAGS)
+	@OPENAPI_CASES=2000 $(BIN)/python -m pytest -q tests/integration/test_openapi.py
+
+mixed: $(VENV)/dev.stamp  ## 500 clients of every kind at once for a minute: all answers right, memory flat
+	@$(BIN)/python -m tests.load.mixed $(FLAGS)
 
 check: $(VENV)/dev.stamp  ## Format, lint, types, import rules
 	$(BIN)/ruff format --check .
@@ -94,4 +104,15 @@ $(VENV)/run.stamp: $(VENV)/made.stamp requirements/build.txt requirements/run.tx
 $(VENV)/dev.stamp: $(VENV)/run.stamp requirements/dev.txt
 	@echo "installing what checks and tests need"
 	$(PIP) install --requirement requirements/dev.txt
+	@touch $@
+
+$(VENV)/compat.stamp: $(VENV)/made.stamp requirements/compat.txt tests/compat/environment.py
+	@echo "installing the V2 clients that tests/compat runs against the server, apart (once; about 330 MB)"
+	$(BIN)/python -m tests.compat.environment $(VENV)/compat
+	@touch $@
+
+$(VENV)/compat-ultralytics.stamp: $(VENV)/made.stamp requirements/compat-ultralytics.txt
+	@echo "installing Ultralytics and torch, apart (once; about 1.6 GB)"
+	$(BIN)/python -m venv --clear $(VENV)/compat-ultralytics
+	$(VENV)/compat-ultralytics/bin/python -m pip --disable-pip-version-check install --requirement requirements/compat-ultralytics.txt
 	@touch $@

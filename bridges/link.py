@@ -9,7 +9,7 @@ Hot path: submit -> _flush, _on_message. One timer serves all deadlines; nothing
 
 import asyncio
 import secrets
-from collections.abc import AsyncGenerator, Callable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import zmq
@@ -23,7 +23,7 @@ from bridges.slots import Placer, RequestSlots
 from inferoxy import logs, sockets, wire
 from inferoxy import messages as m
 from inferoxy.arena import OwnedSlot
-from inferoxy.errors import Code, InferoxyError, error_from
+from inferoxy.errors import Code, InferoxyError
 
 PING_S = 0.25
 SILENT_S = 1.0  # without a word for so long the batch manager counts as away, and requests are held
@@ -200,26 +200,6 @@ class Link:
         request_id = self.collect(request, frames, on_done, at_most=at_most)
         try:
             return await done
-        finally:
-            self.cancel(request_id)
-
-    async def stream(self, request: m.Request, frames: Sequence[Any]) -> AsyncGenerator[Answer, None]:
-        """Send a request and give each answer as it comes; cancelled when the iterator is closed before the last.
-
-        Raises:
-            InferoxyError: What became of it instead of an answer, or after some.
-        """
-        arrived: asyncio.Queue[Answer] = asyncio.Queue()
-        request_id = self.submit(request, frames, lambda header, tensors: arrived.put_nowait(Answer(header, tensors)))
-        try:
-            while True:
-                answer = await arrived.get()
-                if answer.response.code:
-                    raise error_from(answer.response.code, answer.response.error)
-                if answer.response.payload != m.NO_PAYLOAD:
-                    yield answer
-                if answer.response.final:
-                    return
         finally:
             self.cancel(request_id)
 

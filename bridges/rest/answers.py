@@ -1,6 +1,6 @@
 """HTTP answers as data: a status, headers and the parts of a body, whoever writes them to a connection.
 
-Pure. Invariant: every answer has a Content-Type, a Content-Length and the request's X-Request-Id.
+Pure. Invariant: every answer has a Content-Type unless it is empty, a Content-Length and the request's X-Request-Id.
 """
 
 from collections.abc import Iterable, Mapping, Sequence
@@ -41,6 +41,11 @@ def answer(
     """An answer with this body; `more_lines` are further headers."""
     lines = content_lines(content_type, sum(map(len, parts)))
     return HttpAnswer(status, b"%bx-request-id: %b\r\n%b" % (lines, request_id.encode(), more_lines), parts)
+
+
+def empty_answer(request_id: str) -> HttpAnswer:
+    """What was asked for is done, and there is nothing to say."""
+    return HttpAnswer(200, b"content-length: 0\r\nx-request-id: %b\r\n" % request_id.encode(), [b""])
 
 
 def inference_answer(lines: bytes, request_id: str, served: Served, parts: Sequence[Part]) -> HttpAnswer:

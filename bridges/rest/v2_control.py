@@ -10,7 +10,7 @@ import msgspec
 
 from bridges import v2, v2_config, v2_repository, v2_statistics
 from bridges.link import Link
-from bridges.rest.answers import JSON, HttpAnswer, answer, json_answer
+from bridges.rest.answers import HttpAnswer, empty_answer, json_answer
 from bridges.v2_regions import Regions
 from inferoxy.config import V2Settings
 from inferoxy.errors import Code, InferoxyError, InvalidRequest
@@ -80,13 +80,13 @@ class V2Control:
         """`POST /v2/repository/models/{name}/load`."""
         self._check_control()
         await v2_repository.load(self._link, name, _read(_COMMAND, body).parameters or {})
-        return _done(request_id)
+        return empty_answer(request_id)
 
     async def unload(self, name: str, body: memoryview, request_id: str) -> HttpAnswer:
         """`POST /v2/repository/models/{name}/unload`."""
         self._check_control()
         await v2_repository.unload(self._link, name, _read(_COMMAND, body).parameters or {})
-        return _done(request_id)
+        return empty_answer(request_id)
 
     async def regions(self, name: str, request_id: str) -> HttpAnswer:
         """`GET /v2/systemsharedmemory[/region/{name}]/status`."""
@@ -96,12 +96,12 @@ class V2Control:
         """`POST /v2/systemsharedmemory/region/{name}/register`."""
         asked = _read(_REGISTER, body)
         self._regions.register(name, asked.key, asked.offset, asked.byte_size)
-        return _done(request_id)
+        return empty_answer(request_id)
 
     async def unregister(self, name: str, request_id: str) -> HttpAnswer:
         """`POST /v2/systemsharedmemory[/region/{name}]/unregister`; without a name all of them."""
         self._regions.unregister(name)
-        return _done(request_id)
+        return empty_answer(request_id)
 
     async def cuda_regions(self, request_id: str) -> HttpAnswer:
         """`GET /v2/cudasharedmemory[/region/{name}]/status`: there are none."""
@@ -113,7 +113,7 @@ class V2Control:
 
     async def cuda_unregister(self, request_id: str) -> HttpAnswer:
         """`POST /v2/cudasharedmemory[/region/{name}]/unregister`: clients ask this without having registered any."""
-        return _done(request_id)
+        return empty_answer(request_id)
 
     def _check_control(self) -> None:
         if not self._allowed.repository:
@@ -125,10 +125,6 @@ def _read(decoder: msgspec.json.Decoder[Any], body: memoryview) -> Any:
         return decoder.decode(body if len(body) else b"{}")
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
         raise InvalidRequest(f"body: expected a JSON object ({exc})") from exc
-
-
-def _done(request_id: str) -> HttpAnswer:
-    return answer(200, JSON, [b""], request_id)
 
 
 def _tensor(spec: TensorSpec) -> dict[str, Any]:

@@ -16,7 +16,7 @@ from inferoxy.config import LimitSettings
 TAGS: list[str | Any] = ["Open Inference Protocol"]
 MODEL, VERSION = "/v2/models/{name}", "/v2/models/{name}/versions/{version}"
 COMMAND_ERRORS = schemas.errors(400, 404, 408, 413, 415, 501, 503)
-EMPTY: dict[int | str, dict[str, Any]] = {200: {"description": "Done; the body is empty.", "content": {}}}
+EMPTY: dict[int | str, dict[str, Any]] = {200: {"description": "Done; the body is empty."}}
 
 
 def add(app: FastAPI, handlers: V2Handlers, control: V2Control, link: Link, limits: LimitSettings) -> None:
@@ -134,6 +134,7 @@ def _add_repository(app: FastAPI, control: V2Control, limits: LimitSettings) -> 
 
     command: dict[str, Any] = {
         "tags": TAGS,
+        "response_class": Response,
         "responses": {**EMPTY, **COMMAND_ERRORS},
         "openapi_extra": {"requestBody": v2_schemas.COMMAND_BODY},
     }
@@ -155,7 +156,11 @@ def _add_memory(app: FastAPI, control: V2Control, limits: LimitSettings) -> None
         "summary": "Registered shared memory",
         "responses": {200: {"model": v2_schemas.Regions}, **schemas.errors(400)},
     }
-    done: dict[str, Any] = {"tags": TAGS, "responses": {**EMPTY, **schemas.errors(400)}}
+    done: dict[str, Any] = {
+        "tags": TAGS,
+        "response_class": Response,
+        "responses": {**EMPTY, **schemas.errors(400)},
+    }
     system, cuda = "/v2/systemsharedmemory", "/v2/cudasharedmemory"
 
     @app.get(f"{system}/status", **shown)
@@ -170,6 +175,7 @@ def _add_memory(app: FastAPI, control: V2Control, limits: LimitSettings) -> None
         f"{system}/region/{{region}}/register",
         tags=TAGS,
         summary="Name a window of a POSIX shared-memory object",
+        response_class=Response,
         responses={**EMPTY, **COMMAND_ERRORS},
         openapi_extra={"requestBody": v2_schemas.REGISTER_BODY},
     )

@@ -159,8 +159,8 @@ class ModelStatistics(Struct, array_like=True):
     """What has become of one model version's requests since the batch manager began.
 
     `success` and `fail` count requests with all the time they were here; the other durations are of those that
-    succeeded. `inferences` counts rows, `executions` batches; `idle_us` is the time since the last answer, -1 when there
-    was none.
+    succeeded. `inferences` counts rows, `executions` batches; `idle_us` is the time since the last answer, -1
+    when there was none.
     """
 
     model: str

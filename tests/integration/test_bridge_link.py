@@ -90,13 +90,11 @@ def test_error_is_raised_as_what_it_is(router: AnsweringRouter) -> None:
     run(router, test)
 
 
-def test_several_answers_are_collected_or_streamed(router: AnsweringRouter) -> None:
+def test_several_answers_are_collected(router: AnsweringRouter) -> None:
     async def test(link: Link) -> None:
         expected = [{"frame": 0}, {"frame": 1}, {"frame": 2}]
         collected = await link.call(*request("frames"))
-        streamed = [answer async for answer in link.stream(*request("frames"))]
-        for answers in (collected, streamed):
-            assert [wire.decode_result(a.response.payload).prediction for a in answers] == expected
+        assert [wire.decode_result(a.response.payload).prediction for a in collected] == expected
         assert link.open_requests == 0
 
     run(router, test)
@@ -130,16 +128,6 @@ def test_waiter_that_gives_up_cancels_its_request(router: AnsweringRouter) -> No
                 await link.call(*request("silent"))
         assert link.open_requests == 0
         await until(lambda: router.cancelled == [router.requests[0].id])
-
-    run(router, test)
-
-
-def test_stream_that_is_left_early_cancels_its_request(router: AnsweringRouter) -> None:
-    async def test(link: Link) -> None:
-        stream = link.stream(*request("frames"))
-        await anext(stream)
-        await stream.aclose()
-        assert link.open_requests == 0
 
     run(router, test)
 

@@ -1,13 +1,13 @@
 """The `inferoxy` command.
 
 Starts quickly: what a command needs is imported when it runs. Every error a user can cause is one clear line on stderr.
-Exit codes: 0 done, 1 failed, 2 bad input, 3 an address or data directory is taken, 130 interrupted.
+Exit codes: 0 done, 1 failed, 2 bad input, 3 an address or data directory is taken or, of `infer`, the server cannot be
+reached, 130 interrupted.
 """
 
+import os
 import sys
 from collections.abc import Sequence
-from importlib import import_module
-from importlib.util import find_spec
 
 import typer
 from typer.exceptions import Abort, TyperException
@@ -34,6 +34,10 @@ def run(arguments: Sequence[str]) -> int:
     Returns:
         The exit code.
     """
+    if "_INFEROXY_COMPLETE" in os.environ:
+        from inferoxy.cli.complete import mend_words
+
+        mend_words(os.environ)
     try:
         code = make_app()(args=list(arguments), prog_name="inferoxy", standalone_mode=False)
     except TyperException as exc:
@@ -50,7 +54,8 @@ def run(arguments: Sequence[str]) -> int:
 
 def make_app() -> typer.Typer:
     """The commands."""
-    from inferoxy.cli import components, demo, show, up
+    from inferoxy.cli import bench, components, demo, keys, show, simulate, up
+    from inferoxy.cli.infer import command as infer
 
     app = typer.Typer(
         name="inferoxy",
@@ -67,12 +72,13 @@ def make_app() -> typer.Typer:
         pass
 
     up.register(app)
-    for optional in ("infer", "bench", "simulate"):
-        if find_spec(f"inferoxy.cli.{optional}"):
-            import_module(f"inferoxy.cli.{optional}").register(app)
+    infer.register(app)
+    bench.register(app)
+    simulate.register(app)
     show.register(app)
     demo.register(app)
     components.register(app)
+    keys.register(app)
     return app
 
 

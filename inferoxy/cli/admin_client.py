@@ -12,7 +12,7 @@ TIMEOUT_S = 10.0
 
 AdminAddress = Annotated[
     str | None,
-    typer.Option("--admin", metavar="HOST:PORT", help=f"Admin API of the stack. [default: {DEFAULT}]"),
+    typer.Option("--admin", metavar="HOST:PORT", help=f"Admin API of the stack. (default: {DEFAULT})"),
 ]
 
 

@@ -47,7 +47,7 @@ def bench(
     concurrency: Annotated[
         str | None,
         typer.Option(
-            "--concurrency", metavar="N,…", help=f"Closed loop: so many connections. [default: {CONCURRENCY}]"
+            "--concurrency", metavar="N,…", help=f"Closed loop: so many connections. (default: {CONCURRENCY})"
         ),
     ] = None,
     rate: Annotated[
@@ -71,7 +71,7 @@ def bench(
     ] = None,
     form: Annotated[
         Form | None,
-        typer.Option("--protocol", help="Pictures over HTTP: to /v1/…/predict, or by V2. [default: predict]"),
+        typer.Option("--protocol", help="Pictures over HTTP: to /v1/…/predict, or by V2. (default: predict)"),
     ] = None,
     processes: Annotated[int, typer.Option("--processes", metavar="N", min=1, help="Load generators.")] = 1,
     connections: Annotated[

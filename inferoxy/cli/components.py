@@ -18,14 +18,16 @@ _BRIDGES = {
     "rest": ("bridges.rest.server", "REST and the Open Inference Protocol over HTTP."),
     "grpc": ("bridges.grpc.server", "The Open Inference Protocol over gRPC."),
     "zmq": ("bridges.zmq.server", "ZeroMQ."),
+    "legacy": ("bridges.legacy.server", "ZeroMQ as the first Inferoxy's clients speak it."),
 }
+_NO_FLAG = {"legacy": "legacy_requests"}  # bridges whose address stands in the settings alone
 
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
     for name, (module, text) in _COMPONENTS.items():
         _add(app, name, module, text, panel=PANEL)
-    bridge = typer.Typer(help="One client protocol: rest, grpc or zmq.", no_args_is_help=True)
+    bridge = typer.Typer(help="One client protocol: rest, grpc, zmq or legacy.", no_args_is_help=True)
     for name, (module, text) in _BRIDGES.items():
         _add(bridge, name, module, text, needs=name)
     app.add_typer(bridge, name="bridge", rich_help_panel=PANEL)
@@ -54,8 +56,10 @@ def _add(app: typer.Typer, name: str, module: str, text: str, panel: str | None 
             data_dir=data_dir,
             log_level=log_level,
         )
-        if needs and not getattr(settings, needs):
-            raise InvalidRequest(f"{needs}: expected an address, found none; give one with --{needs}")
+        setting = _NO_FLAG.get(needs, needs)
+        if setting and not getattr(settings, setting):
+            how = f"with --{needs}" if setting == needs else f"by INFEROXY_{setting.upper()} or in the settings file"
+            raise InvalidRequest(f"{setting}: expected an address, found none; give one {how}")
         try:
             code: int = import_module(module).run(settings)
         except ModuleNotFoundError as exc:

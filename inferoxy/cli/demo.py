@@ -29,7 +29,7 @@ PLAIN_STEP_S = 10.0  # where the output is not a terminal, a long step says so t
 Picture = Annotated[Path, typer.Option("--picture", metavar="FILE", help="The picture to post.", show_default=False)]
 ModelsFile = Annotated[Path, typer.Option("--models", metavar="FILE", help="The models.yaml to serve.")]
 ModelName = Annotated[
-    str | None, typer.Option("--model", metavar="NAME", help="The model to ask. [default: the first]")
+    str | None, typer.Option("--model", metavar="NAME", help="The model to ask. (default: the first)")
 ]
 Serve = Annotated[bool, typer.Option("--serve", help="Keep serving until Ctrl-C.")]
 

@@ -34,22 +34,22 @@ Models = Annotated[
 Config = Annotated[
     Path | None, typer.Option("--config", metavar="FILE", help="A settings file (YAML).", show_default=False)
 ]
-How = Annotated[Launcher | None, typer.Option("--launcher", help="How instances are started. [default: process]")]
-Rest = Annotated[str | None, typer.Option("--rest", metavar="HOST:PORT", help="REST bridge. [default: 127.0.0.1:8698]")]
+How = Annotated[Launcher | None, typer.Option("--launcher", help="How instances are started. (default: process)")]
+Rest = Annotated[str | None, typer.Option("--rest", metavar="HOST:PORT", help="REST bridge. (default: 127.0.0.1:8698)")]
 Grpc = Annotated[
-    str | None, typer.Option("--grpc", metavar="HOST:PORT", help="gRPC bridge. [default: 127.0.0.1:50051]")
+    str | None, typer.Option("--grpc", metavar="HOST:PORT", help="gRPC bridge. (default: 127.0.0.1:50051)")
 ]
 Zmq = Annotated[
     str | None,
-    typer.Option("--zmq", metavar="tcp://HOST:PORT", help="ZeroMQ bridge. [default: tcp://127.0.0.1:7789]"),
+    typer.Option("--zmq", metavar="tcp://HOST:PORT", help="ZeroMQ bridge. (default: tcp://127.0.0.1:7789)"),
 ]
-Admin = Annotated[str | None, typer.Option("--admin", metavar="HOST:PORT", help="Admin API. [default: 127.0.0.1:8000]")]
+Admin = Annotated[str | None, typer.Option("--admin", metavar="HOST:PORT", help="Admin API. (default: 127.0.0.1:8000)")]
 DataDir = Annotated[
     Path | None,
-    typer.Option("--data-dir", metavar="DIR", help="Registry, logs and socket files. [default: .inferoxy]"),
+    typer.Option("--data-dir", metavar="DIR", help="Registry, logs and socket files. (default: .inferoxy)"),
 ]
 Level = Annotated[
-    LogLevel | None, typer.Option("--log-level", help="Least severe level that is logged. [default: info]")
+    LogLevel | None, typer.Option("--log-level", help="Least severe level that is logged. (default: info)")
 ]
 
 

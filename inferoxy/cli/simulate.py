@@ -39,7 +39,7 @@ def simulate(
     policies: Annotated[
         list[Compared] | None,
         typer.Option(
-            "--policy", help="Simulate this policy alone; may be repeated. [default: all]", show_default=False
+            "--policy", help="Simulate this policy alone; may be repeated. (default: all)", show_default=False
         ),
     ] = None,
     seed: Annotated[

@@ -5,7 +5,6 @@ axis of length 1. Out: besides its tensors such a model has the outputs "predict
 BYTES [1] of a JPEG or PNG file, drawn as the request parameter `draw` says.
 """
 
-import math
 from collections.abc import Sequence
 from typing import Any, Literal, NamedTuple
 
@@ -18,7 +17,7 @@ from bridges.results import PICTURE, Output
 from inferoxy.config import LimitSettings
 from inferoxy.errors import InvalidRequest, ModelError
 from inferoxy.messages import ModelView, Tensor, TensorSpec
-from inferoxy.tensors import BYTES
+from inferoxy.tensors import BYTES, count_elements
 
 PREDICTION = "prediction"
 DRAW = "draw"
@@ -45,7 +44,7 @@ def as_picture(tensor: Tensor, frame: Any, view: ModelView | None, limits: Limit
     wants = takes_picture(view)
     if wants is False:
         return tensor, frame
-    if tensor.datatype == BYTES and math.prod(tensor.shape) == 1:
+    if tensor.datatype == BYTES and count_elements(tensor.name, tensor.shape) == 1:
         data = frame[4:]
         if int.from_bytes(frame[:4], "little") != len(data):
             raise InvalidRequest(f"tensor {tensor.name!r}: BYTES length does not match the {len(frame)} bytes of [1]")

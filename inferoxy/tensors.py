@@ -4,6 +4,7 @@ Pure. Arrays are little-endian and C order. BF16 has no numpy dtype: it travels 
 """
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from typing import Any
 
@@ -31,6 +32,8 @@ DTYPES: dict[str, np.dtype[Any]] = {
     "BF16": np.dtype("<u2"),
 }
 BYTES = "BYTES"
+MAX_DIMENSIONS = 64  # numpy's own limit
+MAX_ELEMENTS = 2**63 - 1
 _NAMES: dict[np.dtype[Any], str] = {dtype: name for name, dtype in DTYPES.items() if name != "BF16"}
 
 
@@ -62,19 +65,32 @@ def element_bytes(datatype: str) -> int:
     return dtype.itemsize
 
 
+def count_elements(name: str, shape: Sequence[int]) -> int:
+    """How many elements a tensor of this shape has.
+
+    Raises:
+        InvalidRequest: No tensor can have this shape.
+    """
+    if len(shape) > MAX_DIMENSIONS:
+        raise InvalidRequest(f"tensor {name!r}: expected at most {MAX_DIMENSIONS} dimensions, found {len(shape)}")
+    if any(d < 0 for d in shape):
+        raise InvalidRequest(f"tensor {name!r}: shape {list(shape)} has a negative dimension")
+    count = math.prod(shape)
+    if count > MAX_ELEMENTS:
+        raise InvalidRequest(f"tensor {name!r}: expected at most 2^63 - 1 elements, found shape {list(shape)}")
+    return count
+
+
 def check_size(name: str, datatype: str, shape: Sequence[int], found_bytes: int) -> None:
     """Compare a tensor's declared shape with the bytes that came.
 
     Raises:
         InvalidRequest: A dimension is negative, the datatype unknown or the size another.
     """
-    if any(d < 0 for d in shape):
-        raise InvalidRequest(f"tensor {name!r}: shape {list(shape)} has a negative dimension")
-    size = element_bytes(datatype)
-    if size and math.prod(shape) * size != found_bytes:
+    count, size = count_elements(name, shape), element_bytes(datatype)
+    if size and count * size != found_bytes:
         raise InvalidRequest(
-            f"tensor {name!r}: expected {math.prod(shape) * size} bytes for {datatype} {list(shape)}, "
-            f"found {found_bytes}"
+            f"tensor {name!r}: expected {count * size} bytes for {datatype} {list(shape)}, found {found_bytes}"
         )
 
 
@@ -115,7 +131,7 @@ def decode_strings(name: str, shape: Sequence[int], data: memoryview | bytes) ->
     """
     view, at = memoryview(data), 0
     items: list[bytes] = []
-    expected = math.prod(shape)
+    expected = count_elements(name, shape)
     while at < len(view):
         size = int.from_bytes(view[at : at + 4], "little")
         if at + 4 + size > len(view) or len(items) >= expected:
@@ -150,8 +166,8 @@ def check_outputs(outputs: Sequence[str]) -> None:
         InvalidRequest: One is named twice.
     """
     if len(outputs) > 1 and len(set(outputs)) != len(outputs):
-        twice = next(name for at, name in enumerate(outputs) if name in outputs[:at])
-        raise InvalidRequest(f"output {twice[:256]!r}: expected once, found {outputs.count(twice)} times")
+        twice, times = Counter(outputs).most_common(1)[0]
+        raise InvalidRequest(f"output {twice[:256]!r}: expected once, found {times} times")
 
 
 def check_against(specs: Sequence[TensorSpec], tensors: Sequence[Tensor]) -> None:

@@ -4,18 +4,17 @@ Pure. What parameters and tensors mean is bridges/v2.py's.
 Invariant: whatever a client's message holds, only InvalidRequest is raised.
 """
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 
-from bridges import v2
-from bridges.models import is_ready
-from bridges.results import Output
+from bridges import v2, v2_outputs
+from bridges.v2_outputs import Delivered, Wanted
+from bridges.v2_regions import Place, Regions
 from inferoxy.errors import InvalidRequest
 from inferoxy.messages import ModelView, Tensor, TensorSpec
-from inferoxy.tensors import BYTES, DTYPES, encode_strings, to_bytes
+from inferoxy.tensors import BYTES, DTYPES, count_elements, encode_strings, to_bytes
 from protos import inference_pb2 as pb
 
 # Where the typed contents of a datatype stand; FP16 and BF16 have no field.
@@ -50,50 +49,73 @@ def parameters_of(found: Mapping[str, Any]) -> dict[str, Any]:
     return plain
 
 
-def inputs_of(request: Any) -> tuple[list[Tensor], list[memoryview]]:
+def inputs_of(request: Any, regions: Regions) -> tuple[list[Tensor], list[memoryview]]:
     """The input tensors of a ModelInferRequest, with their bytes; requests.is_bare_end tells whether there may be none.
 
     Raises:
-        InvalidRequest: Raw and typed contents are mixed, do not match the inputs, or are of the wrong type.
+        InvalidRequest: Raw and typed contents are mixed, do not match the inputs, or are of the wrong type; a place in
+            shared memory is none.
+        PayloadTooLarge: There is too much in shared memory.
     """
+    tensors: list[Tensor] = []
+    places: list[Place | None] = []
     for item in request.inputs:
-        if item.parameters:
-            v2.check_input(item.name, item.parameters)
-    tensors = [Tensor(item.name, item.datatype, tuple(item.shape)) for item in request.inputs]
+        given = item.parameters
+        place = v2.place_of_input(item.name, parameters_of(given) if given else given)
+        if place and item.HasField("contents"):
+            raise InvalidRequest(f"input {item.name!r}: expected contents or a shared_memory_region, found both")
+        places.append(place)
+        tensors.append(Tensor(item.name, item.datatype, tuple(item.shape)))
     raw = request.raw_input_contents
-    if not raw:
-        return tensors, [_typed(tensor, item.contents) for tensor, item in zip(tensors, request.inputs, strict=True)]
-    if any(item.HasField("contents") for item in request.inputs):
+    if raw and any(item.HasField("contents") for item in request.inputs):
         raise InvalidRequest("inputs: expected raw_input_contents or contents, found both")
-    if len(raw) != len(tensors):
-        raise InvalidRequest(f"raw_input_contents: expected {len(tensors)}, one per input, found {len(raw)}")
-    return tensors, [memoryview(data) for data in raw]
+    expected = places.count(None)
+    if raw and len(raw) != expected:
+        which = "one per input" if expected == len(tensors) else "one per input that is not in shared memory"
+        raise InvalidRequest(f"raw_input_contents: expected {expected}, {which}, found {len(raw)}")
+    frames: list[memoryview] = []
+    rest = iter(raw)
+    placed = 0
+    for tensor, item, place in zip(tensors, request.inputs, places, strict=True):
+        if place:
+            frames.append(regions.read(place, placed))
+            placed += place.size
+        else:
+            frames.append(memoryview(next(rest)) if raw else _typed(tensor, item.contents))
+    return tensors, frames
 
 
-def outputs_of(request: Any) -> list[str]:
-    """The names of the wanted outputs.
+def wanted_of(request: Any) -> list[Wanted]:
+    """The wanted outputs.
 
     Raises:
-        InvalidRequest: One is wanted in a way this server does not have.
+        InvalidRequest: One is wanted in a way that makes no sense.
     """
-    for item in request.outputs:
-        if item.parameters:
-            v2.check_output(item.name, parameters_of(item.parameters))
-    return [item.name for item in request.outputs]
+    return [
+        v2_outputs.wanted_of(item.name, parameters_of(given) if (given := item.parameters) else None)
+        for item in request.outputs
+    ]
 
 
 def response_of(
-    request: Any, version: str, outputs: Sequence[Output], parameters: Mapping[str, Any]
+    about: Any, version: str, outputs: Sequence[Delivered], parameters: Mapping[str, Any]
 ) -> pb.ModelInferResponse:
-    """The answer, with all tensors raw."""
-    response = pb.ModelInferResponse(model_name=request.model_name, model_version=version, id=request.id)
+    """The answer, with all tensors raw; the entry of one in shared memory is empty.
+
+    Args:
+        about: Has the `model_name` and `id` of the request.
+        version: The one that answered.
+        outputs: The tensors.
+        parameters: The model's; those that protobuf has no field for are left out.
+    """
+    response = pb.ModelInferResponse(model_name=about.model_name, model_version=version, id=about.id)
     for name, value in parameters.items():
         parameter = _parameter(value)
         if parameter is not None:
             response.parameters[name].CopyFrom(parameter)
-    for tensor, data in outputs:
+    for (tensor, data), is_placed in outputs:
         response.outputs.add(name=tensor.name, datatype=tensor.datatype, shape=tensor.shape)
-        response.raw_output_contents.append(bytes(data))
+        response.raw_output_contents.append(b"" if is_placed else bytes(data))
     return response
 
 
@@ -108,14 +130,6 @@ def metadata_of(view: ModelView, versions: Sequence[str]) -> pb.ModelMetadataRes
     )
 
 
-def index_of(view: ModelView) -> pb.RepositoryIndexResponse.ModelIndex:
-    """A model's line in the repository index. One that starts when asked for is READY."""
-    state = "READY" if is_ready(view) else "LOADING" if view.state == "starting" else "UNAVAILABLE"
-    return pb.RepositoryIndexResponse.ModelIndex(
-        name=view.spec.name, version=view.spec.version, state=state, reason=view.error
-    )
-
-
 def _typed(tensor: Tensor, contents: Any) -> memoryview:
     field = _FIELDS.get(tensor.datatype)
     if field is None:
@@ -125,8 +139,8 @@ def _typed(tensor: Tensor, contents: Any) -> memoryview:
             f"tensor {tensor.name!r}: expected one of {', '.join(DTYPES)} or BYTES, found {tensor.datatype[:20]!r}"
         )
     items = getattr(contents, field)
-    expected = math.prod(tensor.shape)
-    if len(items) != expected or any(d < 0 for d in tensor.shape):
+    expected = count_elements(tensor.name, tensor.shape)
+    if len(items) != expected:
         where = f"{field} for {list(tensor.shape)}"
         raise InvalidRequest(f"tensor {tensor.name!r}: expected {expected} elements in {where}, found {len(items)}")
     if tensor.datatype == BYTES:

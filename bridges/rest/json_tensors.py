@@ -4,7 +4,6 @@ Pure. JSON holds BOOL as true/false, BYTES as strings, everything else as number
 tensor's shape. BF16 and FP16 are rounded from numbers.
 """
 
-import math
 from collections.abc import Sequence
 from typing import Any
 
@@ -13,7 +12,7 @@ import numpy as np
 
 from inferoxy.errors import InvalidRequest
 from inferoxy.messages import Tensor
-from inferoxy.tensors import BYTES, DTYPES, Array, decode_strings, encode_strings, from_bytes, to_bytes
+from inferoxy.tensors import BYTES, DTYPES, Array, count_elements, decode_strings, encode_strings, from_bytes, to_bytes
 
 _FLOATS = {"FP16", "FP32", "FP64", "BF16"}
 _FLAT: dict[str, msgspec.json.Decoder[Any]] = {
@@ -39,8 +38,8 @@ def decode(name: str, datatype: str, shape: Sequence[int], data: msgspec.Raw) ->
         items = _FLAT[kind].decode(data)
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError):
         items = _flatten(name, datatype, kind, data)
-    expected = math.prod(shape)
-    if len(items) != expected or any(d < 0 for d in shape):
+    expected = count_elements(name, shape)
+    if len(items) != expected:
         raise InvalidRequest(f"tensor {name!r}: expected {expected} elements for {list(shape)}, found {len(items)}")
     if datatype == BYTES:
         return encode_strings(items)

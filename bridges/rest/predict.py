@@ -13,11 +13,11 @@ from urllib.parse import parse_qsl
 
 import msgspec
 import numpy as np
-from msgspec import UNSET, Struct, UnsetType
+from msgspec import UNSET, Raw, Struct, UnsetType
 
 from bridges import picture_gate
 from bridges.requests import TIMEOUT_LIMIT_US, Options, check_options
-from bridges.rest import multipart
+from bridges.rest import json_numbers, multipart
 from inferoxy.config import LimitSettings
 from inferoxy.errors import Code, InferoxyError, InvalidRequest, PayloadTooLarge
 from inferoxy.messages import Sequence, Tensor
@@ -55,8 +55,8 @@ class Pictures(NamedTuple):
 
 
 class _Body(Struct, forbid_unknown_fields=True):
-    image: Any = UNSET
-    images: list[Any] | UnsetType = UNSET
+    image: Raw | UnsetType = UNSET
+    images: list[Raw] | UnsetType = UNSET
     parameters: dict[str, Any] = {}
 
 
@@ -182,11 +182,12 @@ def _from_json(body: memoryview, limits: LimitSettings) -> Pictures:
     except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as exc:
         hint = "; tensors are posted to /v2/models/{name}/infer" if "`inputs`" in str(exc) else ""
         raise InvalidRequest(f"body: expected {{'image': …}} or {{'images': […]}} as JSON ({exc}){hint}") from exc
-    if (found.image is UNSET) == (found.images is UNSET):
-        what = "neither" if found.image is UNSET else "both"
-        raise InvalidRequest(f"body: expected one of image and images, found {what}")
-    if found.images is UNSET:
+    if found.image is not UNSET and found.images is not UNSET:
+        raise InvalidRequest("body: expected one of image and images, found both")
+    if found.image is not UNSET:
         return Pictures([_one(found.image, limits, "image")], found.parameters, is_list=False)
+    if found.images is UNSET:
+        raise InvalidRequest("body: expected one of image and images, found neither")
     _check_count(len(found.images), limits)
     if not found.images:
         raise InvalidRequest("images: expected at least one, found none")
@@ -202,34 +203,36 @@ def _attempt(read: Any, value: Any, limits: LimitSettings, what: str) -> Posted 
     return posted
 
 
-def _one(value: Any, limits: LimitSettings, what: str) -> Posted:
+def _one(value: Raw, limits: LimitSettings, what: str) -> Posted:
     """A picture in JSON: base64 of an encoded one, or rows of [red, green, blue]."""
-    if isinstance(value, list):
-        return _array(value, limits, what)
-    if not isinstance(value, str):
-        raise InvalidRequest(f"{what}: expected base64 or nested lists, found {type(value).__name__}")
-    prefix = _DATA_URL.match(value)
+    text = bytes(value).lstrip()
+    if text.startswith(b"["):
+        return _array(text, limits, what)
+    if not text.startswith(b'"'):
+        raise InvalidRequest(f"{what}: expected base64 or nested lists, found {text[:20].decode('utf-8', 'replace')}")
+    encoded: str = msgspec.json.decode(text, type=str)
+    prefix = _DATA_URL.match(encoded)
     try:
-        data = base64.b64decode(value[prefix.end() :] if prefix else value, validate=True)
+        data = base64.b64decode(encoded[prefix.end() :] if prefix else encoded, validate=True)
     except (binascii.Error, ValueError) as exc:
         raise InvalidRequest(f"{what}: expected base64 of a {picture_gate.FORMATS} file ({exc})") from exc
     return _encoded(memoryview(data), limits, what)
 
 
-def _array(value: list[Any], limits: LimitSettings, what: str) -> Posted:
+def _array(text: bytes, limits: LimitSettings, what: str) -> Posted:
     try:
-        array = np.array(value)
-    except (ValueError, OverflowError, RecursionError) as exc:
-        raise InvalidRequest(f"{what}: expected [height][width][3] numbers, found lists of different lengths") from exc
+        array = json_numbers.read(text)
+    except InvalidRequest as exc:
+        raise InvalidRequest(f"{what}: expected [height][width][3] integers ({exc.message})") from exc
     if array.ndim != 3 or array.shape[2] != 3 or array.dtype.kind not in "iu":
         raise InvalidRequest(
             f"{what}: expected [height][width][3] integers, found shape {list(array.shape)} of {array.dtype.name[:20]}"
         )
-    if array.size and (array.min() < 0 or array.max() > 255):
+    if array.dtype != np.uint8:
         raise InvalidRequest(f"{what}: expected 0..255, found {array.min()}..{array.max()}")
     height, width, _ = array.shape
     picture_gate.check_size(width, height, limits, what)
-    return Posted(Tensor("", "UINT8", (height, width, 3)), array.astype(np.uint8).reshape(-1).data)
+    return Posted(Tensor("", "UINT8", (height, width, 3)), array.reshape(-1).data)
 
 
 def _encoded(data: memoryview, limits: LimitSettings, what: str) -> Posted:

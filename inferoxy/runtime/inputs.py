@@ -5,7 +5,6 @@ again by one look-up; nothing that came with the bytes themselves belongs in it.
 """
 
 from collections.abc import Sequence
-from math import prod
 from typing import Any, NamedTuple
 
 from inferoxy import tensors as tensor_rules
@@ -141,4 +140,4 @@ def _as_declared(tensor: Tensor, spec: TensorSpec) -> Tensor:
 def _size(tensor: Tensor) -> int:
     if tensor.encoding or tensor.datatype == tensor_rules.BYTES:
         return VARIES
-    return prod(tensor.shape) * tensor_rules.element_bytes(tensor.datatype)
+    return tensor_rules.count_elements(tensor.name, tensor.shape) * tensor_rules.element_bytes(tensor.datatype)

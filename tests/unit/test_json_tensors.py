@@ -79,7 +79,7 @@ def test_integers_are_taken_for_floats() -> None:
     ("datatype", "shape", "text", "message"),
     [
         ("FP32", (2,), "[1.0]", "expected 2 elements for \\[2\\], found 1"),
-        ("FP32", (-1,), "[]", "elements"),
+        ("FP32", (-1,), "[]", "negative dimension"),
         ("UINT8", (1,), "[256]", "out of the range of UINT8"),
         ("UINT8", (1,), "[-1]", "out of the range of UINT8"),
         ("INT64", (1,), "[9223372036854775808]", "out of the range of INT64"),

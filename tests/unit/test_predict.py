@@ -1,6 +1,7 @@
 """Pictures as they are posted to predict."""
 
 import base64
+import tracemalloc
 from typing import Any
 
 import msgspec
@@ -151,14 +152,14 @@ def test_images_are_answered_as_a_list_and_fail_alone() -> None:
         ({"inputs": []}, "tensors are posted to /v2/models"),
         ({"image": "x", "extra": 1}, "extra"),
         ([], "as JSON"),
-        ({"image": None}, "expected base64 or nested lists, found NoneType"),
+        ({"image": None}, "expected base64 or nested lists, found null"),
         ({"image": "eA"}, "expected base64"),
         ({"image": "é"}, "expected base64"),
         ({"image": "eA=="}, "expected JPEG, PNG or WebP"),
         ({"image": ""}, "found none"),
         ({"image": [[[1, 2]]]}, r"found shape \[1, 1, 2\]"),
         ({"image": [[1, 2, 3]]}, r"found shape \[1, 3\]"),
-        ({"image": [[[1, 2, 3], [1, 2]]]}, "different lengths"),
+        ({"image": [[[1, 2, 3], [1, 2]]]}, "nested lists of equal lengths"),
         ({"image": [[[1.5, 2, 3]]]}, "float"),
         ({"image": [[["a", "b", "c"]]]}, "integers"),
         ({"image": [[[1, 2, 256]]]}, r"expected 0..255, found 1..256"),
@@ -268,3 +269,14 @@ def test_arbitrary_queries_raise_only_our_errors(query: bytes) -> None:
 )
 def test_accept_header_says_whether_a_drawn_picture_is_wanted(accept: str, expected: str) -> None:
     assert predict.wanted_picture(accept.encode()) == expected
+
+
+def test_text_among_a_pictures_numbers_is_refused_before_it_becomes_an_array() -> None:
+    content = msgspec.json.encode({"image": ["a" * 100_000] + ["b"] * 100_000})
+    tracemalloc.start()
+    try:
+        with pytest.raises(InvalidRequest, match=r"image: expected \[height\]\[width\]\[3\] integers"):
+            predict.read_pictures(b"application/json", memoryview(content), LimitSettings())
+        assert tracemalloc.get_traced_memory()[1] < 20 * len(content)
+    finally:
+        tracemalloc.stop()

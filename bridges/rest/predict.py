@@ -61,6 +61,7 @@ class _Body(Struct, forbid_unknown_fields=True):
 
 
 _DECODER = msgspec.json.Decoder(_Body)
+_TEXT = msgspec.json.Decoder(str)
 
 
 def read_query(query: bytes) -> tuple[Options, dict[str, Any]]:
@@ -210,7 +211,10 @@ def _one(value: Raw, limits: LimitSettings, what: str) -> Posted:
         return _array(text, limits, what)
     if not text.startswith(b'"'):
         raise InvalidRequest(f"{what}: expected base64 or nested lists, found {text[:20].decode('utf-8', 'replace')}")
-    encoded: str = msgspec.json.decode(text, type=str)
+    try:
+        encoded = _TEXT.decode(text)
+    except (msgspec.DecodeError, UnicodeDecodeError) as exc:
+        raise InvalidRequest(f"{what}: expected base64 of a {picture_gate.FORMATS} file ({exc})") from exc
     prefix = _DATA_URL.match(encoded)
     try:
         data = base64.b64decode(encoded[prefix.end() :] if prefix else encoded, validate=True)

@@ -36,8 +36,11 @@ COMMANDS: dict[str, tuple[str, ...]] = {
     "bridge_rest": ("bridge", "rest"),
     "bridge_grpc": ("bridge", "grpc"),
     "bridge_zmq": ("bridge", "zmq"),
+    "bridge_legacy": ("bridge", "legacy"),
 }
-DRAIN_ORDER = (("bridge_rest", "bridge_grpc", "bridge_zmq"), ("task_manager",), ("batch_manager",), ("model_manager",))
+# The setting without which a bridge is not started.
+ADDRESSES = {"bridge_rest": "rest", "bridge_grpc": "grpc", "bridge_zmq": "zmq", "bridge_legacy": "legacy_requests"}
+DRAIN_ORDER = (tuple(ADDRESSES), ("task_manager",), ("batch_manager",), ("model_manager",))
 
 ANY_HOST = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "*": "127.0.0.1", "[::]": "[::1]"}
 
@@ -126,7 +129,7 @@ class _Supervisor:
             signal.signal(number, self._on_signal)
         orphans.adopt()
         self._config = _write_config(settings)
-        off = {f"bridge_{kind}" for kind in ("rest", "grpc", "zmq") if not getattr(settings, kind)}
+        off = {name for name, setting in ADDRESSES.items() if not getattr(settings, setting)}
         self._components = {name: _Component(name) for name in COMMANDS if name not in off}
         self._selector = selectors.DefaultSelector()
         self._context = sockets.context()

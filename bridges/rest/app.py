@@ -4,6 +4,8 @@ Bodies are read by asgi.py, so nothing here parses, validates or copies. Routes 
 Invariant: every answer, an unknown path's too, is JSON as answers.py makes it, or what was asked for.
 """
 
+from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from fastapi import FastAPI, Request
@@ -11,7 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.responses import Response
 
 from bridges.link import Link
-from bridges.rest import picture_routes, schemas, v2_routes
+from bridges.rest import first_routes, picture_routes, schemas, stream_routes, v2_routes
 from bridges.rest.handlers import Handlers, not_found, wrong_method
 from bridges.rest.routes import Answered, error, plain
 from bridges.rest.v2_control import V2Control
@@ -28,6 +30,8 @@ def make_app(handlers: Handlers, control: V2Control, link: Link, limits: LimitSe
         title="Inferoxy", version=__version__, description=DESCRIPTION, redirect_slashes=False, redoc_url=None
     )
     picture_routes.add(app, handlers, link, limits)
+    stream_routes.add(app)
+    first_routes.add(app, link, limits)
     _add_health(app, handlers)
     v2_routes.add(app, handlers.v2, control, link, limits)
 
@@ -44,7 +48,22 @@ def make_app(handlers: Handlers, control: V2Control, link: Link, limits: LimitSe
     async def failed(request: Request, exc: Exception) -> Response:
         return Answered(error(request, InternalError("the request could not be handled")))
 
+    app.openapi = partial(_described, app, app.openapi)  # type: ignore[method-assign]
     return app
+
+
+def _described(app: FastAPI, describe: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+    """The OpenAPI document without the answers of a validation that FastAPI does for other applications."""
+    if app.openapi_schema is None:
+        document = describe()
+        for path in document["paths"].values():
+            for operation in path.values():
+                if operation["responses"].get("422", {}).get("description") == "Validation Error":
+                    del operation["responses"]["422"]
+        for name in ("HTTPValidationError", "ValidationError"):
+            document["components"]["schemas"].pop(name, None)
+        app.openapi_schema = document
+    return app.openapi_schema
 
 
 def _add_health(app: FastAPI, handlers: Handlers) -> None:

@@ -7,6 +7,7 @@ uvicorn's own server is not used: the listening socket, signals and the end of t
 import asyncio
 import logging
 from collections.abc import Callable
+from typing import cast
 
 from uvicorn import Config
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
@@ -23,13 +24,19 @@ MAX_HEADER_BYTES = 65_536
 logging.getLogger("uvicorn.error").setLevel(logging.ERROR)  # below it are complaints about clients, who are told
 
 GoBack = Callable[[bool], None]
+OpenStream = Callable[..., asyncio.Protocol]  # uvicorn calls it as the class that it expects
 
 
-def uvicorn_config(app: App) -> Config:
-    """How uvicorn's protocol is to behave."""
+def uvicorn_config(app: App, open_stream: OpenStream) -> Config:
+    """How uvicorn's protocol is to behave.
+
+    Args:
+        app: Answers requests.
+        open_stream: Makes the protocol that takes over a connection which asks for a WebSocket.
+    """
     config = Config(
-        app, http="httptools", ws="none", lifespan="off", log_config=None, access_log=False,
-        server_header=False, date_header=False, proxy_headers=False, timeout_keep_alive=KEEP_ALIVE_S,
+        app, http="httptools", ws=cast(type[asyncio.Protocol], open_stream), lifespan="off", log_config=None,
+        access_log=False, server_header=False, date_header=False, proxy_headers=False, timeout_keep_alive=KEEP_ALIVE_S,
     )  # fmt: skip
     config.load()
     return config
@@ -90,7 +97,7 @@ class UvicornProtocol(HttpToolsProtocol):
         self._owes_header = False
         self.expires_at = NEVER
         super().on_headers_complete()
-        if self._all.is_shutting_down:
+        if self._all.is_shutting_down and self.cycle is not None:  # there is none before an upgrade
             self.cycle.keep_alive = False
 
     def on_message_complete(self) -> None:

@@ -1,7 +1,7 @@
 """Protobuf messages of the Open Inference Protocol to tensors and back.
 
 Pure. What parameters and tensors mean is bridges/v2.py's.
-Invariant: whatever a client's message holds, only InvalidRequest is raised.
+Invariant: whatever a client's message holds, only InvalidRequest or PayloadTooLarge is raised.
 """
 
 from collections.abc import Mapping, Sequence
@@ -10,7 +10,8 @@ from typing import Any
 import numpy as np
 
 from bridges import v2, v2_outputs
-from bridges.v2_outputs import Delivered, Wanted
+from bridges.results import Output
+from bridges.v2_outputs import Wanted
 from bridges.v2_regions import Place, Regions
 from inferoxy.errors import InvalidRequest
 from inferoxy.messages import ModelView, Tensor, TensorSpec
@@ -58,31 +59,24 @@ def inputs_of(request: Any, regions: Regions) -> tuple[list[Tensor], list[memory
         PayloadTooLarge: There is too much in shared memory.
     """
     tensors: list[Tensor] = []
-    places: list[Place | None] = []
-    for item in request.inputs:
-        given = item.parameters
-        place = v2.place_of_input(item.name, parameters_of(given) if given else given)
-        if place and item.HasField("contents"):
-            raise InvalidRequest(f"input {item.name!r}: expected contents or a shared_memory_region, found both")
-        places.append(place)
-        tensors.append(Tensor(item.name, item.datatype, tuple(item.shape)))
+    places: dict[int, Place] = {}
+    is_typed = False
+    for at, item in enumerate(request.inputs):
+        name, given = item.name, item.parameters
+        is_typed = is_typed or item.HasField("contents")
+        if given:
+            place = v2.place_of_input(name, parameters_of(given))
+            if place is not None:
+                places[at] = place
+        tensors.append(Tensor(name, item.datatype, tuple(item.shape)))
     raw = request.raw_input_contents
-    if raw and any(item.HasField("contents") for item in request.inputs):
+    if places or not raw:
+        return tensors, _frames(request, tensors, places, regions)
+    if is_typed:
         raise InvalidRequest("inputs: expected raw_input_contents or contents, found both")
-    expected = places.count(None)
-    if raw and len(raw) != expected:
-        which = "one per input" if expected == len(tensors) else "one per input that is not in shared memory"
-        raise InvalidRequest(f"raw_input_contents: expected {expected}, {which}, found {len(raw)}")
-    frames: list[memoryview] = []
-    rest = iter(raw)
-    placed = 0
-    for tensor, item, place in zip(tensors, request.inputs, places, strict=True):
-        if place:
-            frames.append(regions.read(place, placed))
-            placed += place.size
-        else:
-            frames.append(memoryview(next(rest)) if raw else _typed(tensor, item.contents))
-    return tensors, frames
+    if len(raw) != len(tensors):
+        raise InvalidRequest(f"raw_input_contents: expected {len(tensors)}, one per input, found {len(raw)}")
+    return tensors, [memoryview(data) for data in raw]
 
 
 def wanted_of(request: Any) -> list[Wanted]:
@@ -91,21 +85,22 @@ def wanted_of(request: Any) -> list[Wanted]:
     Raises:
         InvalidRequest: One is wanted in a way that makes no sense.
     """
-    return [
-        v2_outputs.wanted_of(item.name, parameters_of(given) if (given := item.parameters) else None)
-        for item in request.outputs
-    ]
+    wanted: list[Wanted] = []
+    for item in request.outputs:
+        given = item.parameters
+        wanted.append(v2_outputs.wanted_of(item.name, parameters_of(given)) if given else Wanted(item.name))
+    return wanted
 
 
 def response_of(
-    about: Any, version: str, outputs: Sequence[Delivered], parameters: Mapping[str, Any]
+    about: Any, version: str, outputs: Sequence[tuple[Output, bool]], parameters: Mapping[str, Any]
 ) -> pb.ModelInferResponse:
     """The answer, with all tensors raw; the entry of one in shared memory is empty.
 
     Args:
         about: Has the `model_name` and `id` of the request.
         version: The one that answered.
-        outputs: The tensors.
+        outputs: The tensors, each with whether it lies in shared memory.
         parameters: The model's; those that protobuf has no field for are left out.
     """
     response = pb.ModelInferResponse(model_name=about.model_name, model_version=version, id=about.id)
@@ -113,9 +108,10 @@ def response_of(
         parameter = _parameter(value)
         if parameter is not None:
             response.parameters[name].CopyFrom(parameter)
+    add, raw = response.outputs.add, response.raw_output_contents
     for (tensor, data), is_placed in outputs:
-        response.outputs.add(name=tensor.name, datatype=tensor.datatype, shape=tensor.shape)
-        response.raw_output_contents.append(b"" if is_placed else bytes(data))
+        add(name=tensor.name, datatype=tensor.datatype, shape=tensor.shape)
+        raw.append(b"" if is_placed else bytes(data))
     return response
 
 
@@ -128,6 +124,29 @@ def metadata_of(view: ModelView, versions: Sequence[str]) -> pb.ModelMetadataRes
         inputs=[_metadata(spec) for spec in view.inputs],
         outputs=[_metadata(spec) for spec in view.outputs],
     )
+
+
+def _frames(request: Any, tensors: Sequence[Tensor], places: Mapping[int, Place], regions: Regions) -> list[memoryview]:
+    """The bytes of inputs of which some are not raw."""
+    raw = request.raw_input_contents
+    expected = len(tensors) - len(places)
+    if raw and len(raw) != expected:
+        found = f"one per input that is not in shared memory, found {len(raw)}"
+        raise InvalidRequest(f"raw_input_contents: expected {expected}, {found}")
+    frames: list[memoryview] = []
+    rest = iter(raw)
+    placed = 0
+    for at, (tensor, item) in enumerate(zip(tensors, request.inputs, strict=True)):
+        place = places.get(at)
+        if (place or raw) and item.HasField("contents"):
+            others = "a shared_memory_region" if place else "raw_input_contents"
+            raise InvalidRequest(f"input {tensor.name!r}: expected contents or {others}, found both")
+        if place:
+            frames.append(regions.read(place, placed))
+            placed += place.size
+        else:
+            frames.append(memoryview(next(rest)) if raw else _typed(tensor, item.contents))
+    return frames
 
 
 def _typed(tensor: Tensor, contents: Any) -> memoryview:

@@ -12,7 +12,7 @@ import grpc
 
 from inferoxy.client.address import Address
 from inferoxy.client.calls import CONNECT_S, ConnectionFailed
-from inferoxy.client.grpc_protocol import SERVICE, GrpcExchange, GrpcReply, error_of, was_never_sent
+from inferoxy.client.grpc_protocol import GrpcExchange, GrpcReply, error_of, was_never_sent
 from inferoxy.errors import DeadlineExceeded
 
 RETRY_S = 0.1
@@ -40,13 +40,14 @@ class BlockingGrpc:
         give_up_at = time.monotonic() + min(CONNECT_S, asked.wait_s)
         while True:
             try:
-                call = self._method(asked).future(asked.request, timeout=asked.timeout_s or None, metadata=_told(asked))
+                call = self._begin(asked)
             except ValueError as exc:
                 if not self._closed.is_set():
                     raise
                 raise _closed(self._url) from exc
             try:
-                return GrpcReply(call.result(asked.wait_s), dict(call.trailing_metadata() or ()))
+                message = list(call) if asked.is_streamed else call.result(asked.wait_s)
+                return GrpcReply(message, dict(call.trailing_metadata() or ()))
             except grpc.FutureTimeoutError as exc:
                 raise DeadlineExceeded(f"no answer from {self._url} within {asked.wait_s:g} s") from exc
             except grpc.FutureCancelledError as exc:
@@ -64,6 +65,12 @@ class BlockingGrpc:
         """Close the channel; calls under way fail."""
         self._closed.set()
         self._channel.close()
+
+    def _begin(self, asked: GrpcExchange) -> Any:
+        method = self._method(asked)
+        if asked.is_streamed:  # nothing else bounds the wait for an answer's parts
+            return method(asked.request, timeout=asked.wait_s, metadata=_told(asked))
+        return method.future(asked.request, timeout=asked.timeout_s or None, metadata=_told(asked))
 
     def _method(self, asked: GrpcExchange) -> Any:
         method = self._methods.get(asked.method)
@@ -95,11 +102,13 @@ class AwaitedGrpc:
             call = self._method(asked)(asked.request, timeout=asked.timeout_s or None, metadata=_told(asked))
             try:
                 async with asyncio.timeout(asked.wait_s):
-                    return GrpcReply(await call, dict(await call.trailing_metadata() or ()))
+                    message = [one async for one in call] if asked.is_streamed else await call
+                    return GrpcReply(message, dict(await call.trailing_metadata() or ()))
             except TimeoutError as exc:
                 raise DeadlineExceeded(f"no answer from {self._url} within {asked.wait_s:g} s") from exc
             except asyncio.CancelledError:
-                if self._is_closed:
+                task = asyncio.current_task()
+                if not (task and task.cancelling()) and self._is_closed:  # the channel's end, not the task's
                     raise _closed(self._url) from None
                 raise
             except grpc.aio.AioRpcError as exc:
@@ -139,8 +148,10 @@ def _options(address: Address) -> list[tuple[str, int]]:
 
 
 def _method_of(channel: Any, asked: GrpcExchange) -> Any:
-    return channel.unary_unary(
-        f"/{SERVICE}/{asked.method}",
+    """A callable; one request is all that is sent in a stream too, so its call ends when that is answered."""
+    make = channel.unary_stream if asked.is_streamed else channel.unary_unary
+    return make(
+        f"/{asked.service}/{asked.method}",
         request_serializer=type(asked.request).SerializeToString,
         response_deserializer=asked.response.FromString,
     )

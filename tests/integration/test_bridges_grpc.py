@@ -184,7 +184,7 @@ def test_request_parameters_and_the_deadline_reach_the_batch_manager(stub: Any, 
         ("none", grpc.StatusCode.NOT_FOUND, "MODEL_NOT_FOUND"),
         ("broken", grpc.StatusCode.INTERNAL, "MODEL_ERROR"),
         ("full", grpc.StatusCode.RESOURCE_EXHAUSTED, "QUEUE_FULL"),
-        ("silent", grpc.StatusCode.DEADLINE_EXCEEDED, "DEADLINE_EXCEEDED"),
+        ("silent", grpc.StatusCode.UNAVAILABLE, "DEADLINE_EXCEEDED"),
         ("frames", grpc.StatusCode.UNIMPLEMENTED, "UNSUPPORTED"),
     ],
 )
@@ -219,11 +219,41 @@ def test_bad_requests_are_invalid_arguments(stub: Any, router: AnsweringRouter, 
 def test_bomb_and_too_large_message_are_resource_exhausted(stub: Any) -> None:
     status, details, _ = refused(stub.ModelInfer, picture_request(bomb()))
     assert (status, "60000x60000" in details) == (grpc.StatusCode.RESOURCE_EXHAUSTED, True)
-    assert refused(stub.ModelInfer, picture_request(bytes(2**20)))[0] is grpc.StatusCode.RESOURCE_EXHAUSTED
+    status, details, _ = refused(stub.ModelInfer, picture_request(bytes(2**20)))
+    assert status is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert "expected at most 1048576 bytes (limits.body_mib), found 10486" in details
+    assert refused(stub.ModelInfer, picture_request(bytes(2**22)))[0] is grpc.StatusCode.RESOURCE_EXHAUSTED
 
 
-def test_methods_that_are_not_there_are_unimplemented(stub: Any) -> None:
-    assert refused(stub.ModelConfig, pb.ModelConfigRequest(name="echo"))[0] is grpc.StatusCode.UNIMPLEMENTED
+@pytest.mark.parametrize("method", ["ModelInfer", "ModelReady", "RepositoryModelLoad"])
+def test_bytes_that_are_no_message_are_invalid_arguments(channel: grpc.Channel, method: str) -> None:
+    call = channel.unary_unary(f"/inference.GRPCInferenceService/{method}")
+    code, details, metadata = refused(call, b"\xff\xff\xff")
+    assert (code, metadata["x-inferoxy-code"]) == (grpc.StatusCode.INVALID_ARGUMENT, "INVALID_REQUEST")
+    assert f"expected inference.{method}Request" in details
+
+
+@pytest.mark.parametrize("coding", [grpc.Compression.Gzip, grpc.Compression.Deflate])
+def test_compressed_messages_are_taken(stub: Any, coding: grpc.Compression) -> None:
+    assert stub.ModelInfer(row_request(), compression=coding).raw_output_contents[0] == ROW.tobytes()
+    status, _, _ = refused(stub.ModelInfer, picture_request(bytes(2**26)), compression=coding)
+    assert status is grpc.StatusCode.RESOURCE_EXHAUSTED
+
+
+def test_a_call_that_is_late_is_told_of_its_own_deadline_not_to_try_again(stub: Any) -> None:
+    code, _, _ = refused(stub.ModelInfer, row_request("silent"), timeout=0.3)
+    assert code is grpc.StatusCode.DEADLINE_EXCEEDED
+
+
+def test_a_model_that_answers_several_times_is_to_be_streamed(stub: Any) -> None:
+    code, details, _ = refused(stub.ModelInfer, picture_request(JPEG, "frames"))
+    assert code is grpc.StatusCode.UNIMPLEMENTED
+    assert "ModelStreamInfer" in details
+
+
+def test_methods_that_are_not_there_are_unimplemented(channel: grpc.Channel) -> None:
+    call = channel.unary_unary("/inference.GRPCInferenceService/TraceSetting")
+    assert refused(call, b"")[0] is grpc.StatusCode.UNIMPLEMENTED
 
 
 def test_cancelled_call_is_cancelled_behind_the_bridge(stub: Any, router: AnsweringRouter) -> None:
@@ -242,7 +272,8 @@ def test_deadline_of_a_call_cancels_it_behind_the_bridge(stub: Any, router: Answ
 
 def test_health_and_reflection_are_served(channel: grpc.Channel) -> None:
     health = health_pb2_grpc.HealthStub(channel)
-    for name in ("", "inference.GRPCInferenceService"):
+    services = {"inference.GRPCInferenceService", "inferoxy.v1.Inferoxy"}
+    for name in ("", *services):
         end = time.monotonic() + 5.0
         while (
             health.Check(health_pb2.HealthCheckRequest(service=name)).status != health_pb2.HealthCheckResponse.SERVING
@@ -252,7 +283,10 @@ def test_health_and_reflection_are_served(channel: grpc.Channel) -> None:
     ask = reflection_pb2.ServerReflectionRequest(list_services="")
     answers = reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo(iter([ask]))
     names = {service.name for service in next(iter(answers)).list_services_response.service}
-    assert {"inference.GRPCInferenceService", "grpc.health.v1.Health"} <= names
+    assert services | {"grpc.health.v1.Health"} <= names
+    ask = reflection_pb2.ServerReflectionRequest(file_containing_symbol="inferoxy.v1.Inferoxy")
+    answers = reflection_pb2_grpc.ServerReflectionStub(channel).ServerReflectionInfo(iter([ask]))
+    assert b"PredictRequest" in b"".join(next(iter(answers)).file_descriptor_response.file_descriptor_proto)
 
 
 def test_concurrent_calls_each_get_their_own_answer(stub: Any) -> None:

@@ -23,6 +23,9 @@ def test_generated_modules_are_up_to_date(tmp_path: Path) -> None:
     command = [sys.executable, "-m", "grpc_tools.protoc", "-I.", *into, *protos]
     subprocess.run(command, cwd=ROOT, check=True, timeout=60)
     made = sorted(tmp_path.glob("protos/*"))
-    assert [path.name for path in made] == ["inference_pb2.py", "inference_pb2.pyi", "inference_pb2_grpc.py"]
+    names = ("inference", "inferoxy_v1")
+    assert [path.name for path in made] == sorted(
+        f"{name}_{end}" for name in names for end in ("pb2.py", "pb2.pyi", "pb2_grpc.py")
+    )
     for path in made:
         assert path.read_text() == (ROOT / "protos" / path.name).read_text(), f"run `make protos`: {path.name} differs"

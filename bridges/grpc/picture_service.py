@@ -57,7 +57,6 @@ class PictureService:
 
     async def _answer(self, asked: Any, context: Any, name: str) -> Any:
         view = self._models.find(asked.model, asked.version)
-        pictures.check_takes_pictures(asked.model, view)
         options = calls.within_deadline(pictures.options_of(asked, pictures.sequence_of(asked)), context)
         about = pictures.About(name, asked.model, view.spec.version if view else asked.version, None)
         if options.sequence is not None and options.sequence.end and not asked.HasField("picture"):
@@ -65,6 +64,7 @@ class PictureService:
             prepared = Prepared([], [], parameters={}, outputs=[], form="tensors")
             answers = await self._link.call(*prepared.request(asked.model, (), options, name))
             return pictures.answer_of([nothing(answers)], about)
+        pictures.check_takes_pictures(asked.model, view)
         tensor, frame = pictures.picture_of(asked.picture, self._limits)
         parameters = pictures.parameters_of(asked.parameters, asked.parameters_json)
         prepared = pictures.prepare(tensor, frame, parameters=parameters, picture=pictures.draw_of(asked.draw))

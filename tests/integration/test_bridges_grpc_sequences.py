@@ -8,6 +8,7 @@ from itertools import accumulate
 from typing import Any
 
 import grpc
+import httpx
 import pytest
 
 from protos import inferoxy_v1_pb2 as pb
@@ -54,6 +55,16 @@ def test_frames_share_a_state_in_order_and_batches(stub: Any, served: Served) ->
     assert said(found) == [{"SUM": [total]} for total in accumulate(levels)]
     assert max(response.answer.served.batch_size for response in found) == 4
     assert served.told("frames", "in order") == ["start", "ended"]
+
+
+def test_a_sequence_of_tensors_is_ended_without_a_picture(stub: Any, served: Served) -> None:
+    asked = {
+        "inputs": [{"name": "IN", "shape": [1], "datatype": "INT32", "data": [2]}],
+        "parameters": {"sequence_id": "by stub", "sequence_start": True},
+    }
+    assert httpx.post(f"{served.stack.rest_url}/v2/models/sums/infer", json=asked, timeout=30.0).is_success
+    stub.Predict(pb.PredictRequest(model="sums", sequence=pb.Sequence(name="by stub", end=True)))
+    assert served.told("sums", "by stub") == ["start", "ended"]
 
 
 def test_streams_of_one_name_are_sequences_of_their_own(stub: Any, served: Served) -> None:

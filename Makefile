@@ -35,11 +35,11 @@ drill: $(VENV)/dev.stamp engine  ## Break every part under load and check every 
 compat-ultralytics: $(VENV)/dev.stamp $(VENV)/compat.stamp $(VENV)/compat-ultralytics.stamp  ## Ultralytics' remote inference against the server (installs torch: 1.6 GB)
 	$(BIN)/python -m pytest tests/compat/test_ultralytics.py
 
-fuzz: $(VENV)/dev.stamp  ## 200,000 inputs that nobody should send, and 2,000 cases against the OpenAPI document, about 4 min
+fuzz: $(VENV)/dev.stamp  ## 200,000 inputs that nobody should send, and 2,000 cases against the OpenAPI document, about 2 min
 	@$(BIN)/python -m tests.fuzz $(FLAGS)
 	@OPENAPI_CASES=2000 $(BIN)/python -m pytest -q tests/integration/test_openapi.py
 
-mixed: $(VENV)/dev.stamp  ## 500 clients of every kind at once for a minute: all answers right, memory flat
+mixed: $(VENV)/dev.stamp  ## 500 clients of every kind at once, about 3 min: all answers right, memory flat
 	@$(BIN)/python -m tests.load.mixed $(FLAGS)
 
 check: $(VENV)/dev.stamp  ## Format, lint, types, import rules

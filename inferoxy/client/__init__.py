@@ -11,6 +11,8 @@ from inferoxy.client.async_client import AsyncClient
 from inferoxy.client.async_sequence import AsyncSequence
 from inferoxy.client.calls import ConnectionFailed
 from inferoxy.client.client import Client
+from inferoxy.client.exports import write_coco
+from inferoxy.client.many import InferItem, Item, pictures_in
 from inferoxy.client.pictures import Source
 from inferoxy.client.results import Detection, Detections, InferResult, ModelInfo, Prediction, Served, Size
 from inferoxy.client.sequence import Sequence
@@ -23,7 +25,9 @@ __all__ = [
     "ConnectionFailed",
     "Detection",
     "Detections",
+    "InferItem",
     "InferResult",
+    "Item",
     "ModelInfo",
     "Prediction",
     "Sequence",
@@ -31,4 +35,6 @@ __all__ = [
     "Served",
     "Size",
     "Source",
+    "pictures_in",
+    "write_coco",
 ]

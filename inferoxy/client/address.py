@@ -3,10 +3,13 @@
 Pure.
 """
 
-from typing import Literal, NamedTuple
+from typing import TYPE_CHECKING, Literal, NamedTuple
 from urllib.parse import urlsplit
 
 from inferoxy.errors import InvalidRequest
+
+if TYPE_CHECKING:
+    from inferoxy.keys import Curve
 
 DEFAULT_URL = "http://127.0.0.1:8698"
 GRPC_PORT = 50051
@@ -20,12 +23,14 @@ class Address(NamedTuple):
     """A server's address.
 
     `target` is what the protocol's library wants: a base URL, HOST:PORT or a ZeroMQ endpoint; `url` is for people.
+    `curve` are the keys of a ZeroMQ connection, if it is encrypted.
     """
 
     protocol: Literal["http", "grpc", "zmq"]
     target: str
     url: str
     loopback: bool
+    curve: "Curve | None" = None
 
 
 def parse(url: str) -> Address:

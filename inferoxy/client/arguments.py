@@ -122,8 +122,21 @@ def plain(value: Any) -> Any:
 
 
 def arrays_of(inputs: Mapping[str, ArrayLike]) -> dict[str, Array]:
-    """Inputs as arrays."""
-    return {name: np.asarray(value) for name, value in inputs.items()}
+    """Inputs as arrays.
+
+    Raises:
+        InvalidRequest: They are none by name, or one cannot be made an array.
+    """
+    if not isinstance(inputs, Mapping):
+        raise InvalidRequest(f"inputs: expected arrays by name, found {type(inputs).__name__}")
+    return {name: _array_of(name, value) for name, value in inputs.items()}
+
+
+def _array_of(name: str, value: ArrayLike) -> Array:
+    try:
+        return np.asarray(value)
+    except (ValueError, TypeError) as exc:
+        raise InvalidRequest(f"input {name!r}: expected an array, found what numpy makes none of ({exc})") from exc
 
 
 def _checked(call: Call, timeout_s: float | None) -> Call:

@@ -1,15 +1,17 @@
 """`AsyncClient`: `Client` with methods to await, for the tasks of one event loop."""
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import AsyncIterable, Iterable, Mapping
 from collections.abc import Sequence as Items
+from functools import partial
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, overload
 
 from numpy.typing import ArrayLike
 
 from inferoxy.client import address as addresses
-from inferoxy.client import protocols
+from inferoxy.client import many, protocols
 from inferoxy.client.arguments import (
     AT_ONCE,
     Draw,
@@ -17,13 +19,17 @@ from inferoxy.client.arguments import (
     Several,
     arrays_of,
     check_draw,
+    check_window,
     defaults_of,
     make_call,
     sequence_id_of,
 )
+from inferoxy.client.async_many import AsyncItems, infer_one, predict_one
 from inferoxy.client.async_sequence import AsyncSequence, load_async
 from inferoxy.client.calls import ConnectionFailed, drive_async
+from inferoxy.client.many import InferItem, Item
 from inferoxy.client.pictures import Source
+from inferoxy.client.progress import Progress
 from inferoxy.client.results import Detections, InferResult, ModelInfo, Prediction, last_prediction, last_result
 from inferoxy.errors import ModelUnavailable
 
@@ -31,8 +37,16 @@ from inferoxy.errors import ModelUnavailable
 class AsyncClient:
     """`Client` with methods to await, for the tasks of one event loop. Use it in an `async with` block."""
 
-    def __init__(self, url: str = addresses.DEFAULT_URL, *, timeout_s: float | None = None, priority: int = 0) -> None:
-        self._address = addresses.parse(url)
+    def __init__(
+        self,
+        url: str = addresses.DEFAULT_URL,
+        *,
+        timeout_s: float | None = None,
+        priority: int = 0,
+        server_key: str | Path | None = None,
+        client_key: str | Path | None = None,
+    ) -> None:
+        self._address = protocols.address_of(url, server_key, client_key)
         self._defaults = defaults_of(timeout_s, priority)
         self._protocol = protocols.protocol_for(self._address)
         self._transport = protocols.awaited_transport(self._address)
@@ -116,6 +130,47 @@ class AsyncClient:
         check_draw(draw)
         steps = self._protocol.predict_all(call, await load_async(picture), draw)
         return await drive_async(steps, self._transport.exchange)
+
+    def predict_many(
+        self,
+        model: str,
+        sources: Iterable[Source] | AsyncIterable[Source] | many.Folder,
+        /,
+        *,
+        window: int = many.WINDOW,
+        draw: Draw = "",
+        version: str = "",
+        timeout_s: float | None = None,
+        priority: int | None = None,
+        progress: Progress = False,
+        **parameters: Any,
+    ) -> AsyncItems[Source, Detections | Prediction, Item]:
+        """See Client.predict_many; the pictures may also come from an asynchronous iterable. `aclose` closes it."""
+        call = make_call(self._defaults, model, version, timeout_s, priority, parameters)
+        check_draw(draw)
+        check_window(window)
+        one = partial(predict_one, self._protocol, call, draw)
+        return AsyncItems(self._transport, many.any_pictures_of(sources), one, Item, window, progress, model)
+
+    def infer_many(
+        self,
+        model: str,
+        batches: Iterable[Mapping[str, ArrayLike]] | AsyncIterable[Mapping[str, ArrayLike]],
+        /,
+        *,
+        window: int = many.WINDOW,
+        parameters: Mapping[str, Any] | None = None,
+        outputs: Items[str] = (),
+        version: str = "",
+        timeout_s: float | None = None,
+        priority: int | None = None,
+        progress: Progress = False,
+    ) -> AsyncItems[Mapping[str, ArrayLike], InferResult, InferItem]:
+        """See Client.infer_many; the inputs may also come from an asynchronous iterable."""
+        call = make_call(self._defaults, model, version, timeout_s, priority, parameters or {})
+        check_window(window)
+        one = partial(infer_one, self._protocol, call, list(outputs))
+        return AsyncItems(self._transport, many.any_inputs_of(batches), one, InferItem, window, progress, model)
 
     async def infer(
         self,

@@ -9,7 +9,6 @@ from collections import deque
 from collections.abc import AsyncIterable, AsyncIterator, Callable, Iterable, Iterator, Mapping
 from collections.abc import Sequence as Items
 from contextlib import contextmanager
-from os import PathLike
 from types import TracebackType
 from typing import Any, Generic, Self, TypeVar
 
@@ -26,7 +25,7 @@ from inferoxy.client.arguments import (
     plain,
 )
 from inferoxy.client.calls import Call, ClientProtocol, ConnectionFailed, Steps, conclude, drive_async
-from inferoxy.client.pictures import LoadedPicture, Source, load
+from inferoxy.client.pictures import LoadedPicture, Source, is_at_hand, load
 from inferoxy.client.protocols import AwaitedPipeliningTransport, AwaitedTransport
 from inferoxy.client.results import Detections, InferResult, Prediction, last_prediction, last_result
 from inferoxy.client.sequence import MAP_WINDOW, QUICK_S
@@ -39,7 +38,7 @@ _NO_MORE = object()
 
 async def load_async(source: Source) -> LoadedPicture:
     """The picture as it will travel; files are read in another thread."""
-    return await asyncio.to_thread(load, source) if isinstance(source, str | PathLike) else load(source)
+    return load(source) if is_at_hand(source) else await asyncio.to_thread(load, source)
 
 
 class AsyncSequence:

@@ -4,16 +4,18 @@ The address says which protocol is spoken. What its operations are is the protoc
 transports'.
 """
 
-from collections.abc import Mapping
+from collections.abc import Generator, Iterable, Mapping
 from collections.abc import Sequence as Items
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self, overload
 
 from numpy.typing import ArrayLike
 
 from inferoxy.client import address as addresses
-from inferoxy.client import protocols
+from inferoxy.client import many, protocols
 from inferoxy.client.arguments import (
     AT_ONCE,
     Draw,
@@ -21,12 +23,18 @@ from inferoxy.client.arguments import (
     Several,
     arrays_of,
     check_draw,
+    check_window,
     defaults_of,
     make_call,
     sequence_id_of,
 )
+from inferoxy.client.async_many import infer_one, predict_one
+from inferoxy.client.blocking_many import each
 from inferoxy.client.calls import ConnectionFailed, drive
+from inferoxy.client.loop_thread import LoopThread
+from inferoxy.client.many import InferItem, Item
 from inferoxy.client.pictures import Source, load
+from inferoxy.client.progress import Progress
 from inferoxy.client.results import Detections, InferResult, ModelInfo, Prediction, last_prediction, last_result
 from inferoxy.client.sequence import Sequence
 from inferoxy.errors import ModelUnavailable
@@ -45,16 +53,29 @@ class Client:
         timeout_s: How long each request may take, waiting in the queue included; None: what the model's own
             configuration says.
         priority: 1..999, higher goes first; 0: the model's own.
+        server_key: Of a ZeroMQ bridge that encrypts: its public key, or a file that holds it; None: as the environment
+            variable INFEROXY_ZMQ_SERVER_KEY says.
+        client_key: The client's secret file, as `inferoxy keys new` makes it, for a bridge that lets in only whom it
+            knows; None: as INFEROXY_ZMQ_CLIENT_KEY says.
 
     Raises:
-        InvalidRequest: The address is none of these forms.
+        InvalidRequest: The address is none of these forms, or a key or its file is wrong.
     """
 
-    def __init__(self, url: str = addresses.DEFAULT_URL, *, timeout_s: float | None = None, priority: int = 0) -> None:
-        self._address = addresses.parse(url)
+    def __init__(
+        self,
+        url: str = addresses.DEFAULT_URL,
+        *,
+        timeout_s: float | None = None,
+        priority: int = 0,
+        server_key: str | Path | None = None,
+        client_key: str | Path | None = None,
+    ) -> None:
+        self._address = protocols.address_of(url, server_key, client_key)
         self._defaults = defaults_of(timeout_s, priority)
         self._protocol = protocols.protocol_for(self._address)
         self._transport = protocols.blocking_transport(self._address)
+        self._many = LoopThread(lambda: protocols.awaited_transport(self._address), self._address.url)
 
     @overload
     def predict(
@@ -98,8 +119,9 @@ class Client:
 
         Args:
             model: Its name.
-            picture: A JPEG, PNG or WebP file's path or bytes, an RGB array uint8 [height, width, 3], or a list or tuple
-                of such. Several pictures are requests of their own, many of them under way at once.
+            picture: A JPEG, PNG or WebP file as a path, bytes or an open file, an RGB array uint8 [height, width, 3] or
+                a PIL.Image; or a list or tuple of such. Several pictures are requests of their own, many of them under
+                way at once.
             draw: Also bring the picture with the findings drawn, in this encoding.
             version: The model's version; empty: the default one.
             timeout_s: Instead of the client's.
@@ -148,11 +170,74 @@ class Client:
     ) -> list[Detections | Prediction]:
         """All answers of a model that may answer a request any number of times; see `predict`.
 
-        Over gRPC, and with `draw` over HTTP, there can be one only; a model that gives more fails with UNSUPPORTED.
+        With `draw` over HTTP there can be one only; a model that gives more fails with UNSUPPORTED.
         """
         call = make_call(self._defaults, model, version, timeout_s, priority, parameters)
         check_draw(draw)
         return drive(self._protocol.predict_all(call, load(picture), draw), self._transport.exchange)
+
+    def predict_many(
+        self,
+        model: str,
+        sources: Iterable[Source] | many.Folder,
+        /,
+        *,
+        window: int = many.WINDOW,
+        draw: Draw = "",
+        version: str = "",
+        timeout_s: float | None = None,
+        priority: int | None = None,
+        progress: Progress = False,
+        **parameters: Any,
+    ) -> Generator[Item, None, None]:
+        """`predict` for any number of pictures, one failure leaving the others alone.
+
+        Args:
+            model: Its name.
+            sources: Pictures as in `predict`, taken one by one in the caller's thread when there is room for them; or
+                a folder, whose .jpg, .jpeg, .png and .webp files are sent, those of its folders too, sorted.
+            window: The most requests under way.
+            draw: As in `predict`.
+            version: As in `predict`.
+            timeout_s: As in `predict`, for each picture.
+            priority: As in `predict`.
+            progress: True for a bar on stderr, if that is a terminal; or a function, called before each item is given
+                with the number that is done and the number there is (None: not known).
+            **parameters: As in `predict`, with each picture.
+
+        Returns:
+            An iterator of Item(source, answer, error) in the order of the sources. Closing it, or dropping it, takes
+            back what is under way.
+
+        Raises:
+            InvalidRequest: An argument is wrong.
+            ConnectionFailed: The server cannot be reached or was lost, while iterating.
+        """
+        call = make_call(self._defaults, model, version, timeout_s, priority, parameters)
+        check_draw(draw)
+        check_window(window)
+        one = partial(predict_one, self._protocol, call, draw)
+        return each(self._many, many.pictures_of(sources), one, Item, window, progress, model)
+
+    def infer_many(
+        self,
+        model: str,
+        batches: Iterable[Mapping[str, ArrayLike]],
+        /,
+        *,
+        window: int = many.WINDOW,
+        parameters: Mapping[str, Any] | None = None,
+        outputs: Items[str] = (),
+        version: str = "",
+        timeout_s: float | None = None,
+        priority: int | None = None,
+        progress: Progress = False,
+    ) -> Generator[InferItem, None, None]:
+        """`infer` for any number of requests; see `predict_many`. `batches` gives the inputs of each."""
+        call = make_call(self._defaults, model, version, timeout_s, priority, parameters or {})
+        check_window(window)
+        one = partial(infer_one, self._protocol, call, list(outputs))
+        return each(self._many, many.inputs_of(batches), one, InferItem, window, progress, model)
 
     def infer(
         self,
@@ -199,7 +284,7 @@ class Client:
     ) -> list[InferResult]:
         """All answers of a model that may answer a request any number of times; see `infer`.
 
-        Over HTTP and gRPC there can be one only; a model that gives more fails with UNSUPPORTED.
+        Over HTTP there can be one only; a model that gives more fails with UNSUPPORTED.
         """
         call = make_call(self._defaults, model, version, timeout_s, priority, parameters or {})
         return drive(self._protocol.infer_all(call, arrays_of(inputs), list(outputs)), self._transport.exchange)
@@ -246,6 +331,7 @@ class Client:
 
     def close(self) -> None:
         """Close the connection; calls under way in other threads fail."""
+        self._many.close()
         self._transport.close()
 
     def __enter__(self) -> Self:

@@ -89,7 +89,7 @@ class BlockingHttp:
         while True:
             pool = self._take()
             try:
-                return _reply(pool.request(**_arguments(asked)))
+                return _received(pool, asked)
             except httpx.ConnectError as exc:
                 if time.monotonic() + pause_s > give_up_at:
                     raise unreachable(self._url, _reason(exc)) from exc
@@ -119,6 +119,7 @@ class AwaitedHttp:
         self._url = address.url
         options = _options(address)
         self._pools: Pools[httpx.AsyncClient] = Pools(lambda: httpx.AsyncClient(**options))
+        self._requests: set[asyncio.Future[httpx.Response]] = set()
 
     async def exchange(self, asked: HttpExchange) -> HttpReply:
         """Post and wait for the answer; the connection is closed, and the server told so, when the task is cancelled.
@@ -131,7 +132,9 @@ class AwaitedHttp:
         while True:
             pool = self._take()
             try:
-                return _reply(await pool.request(**_arguments(asked)))
+                return await self._ask(pool, asked)
+            except TimeoutError as exc:
+                raise _late(self._url, asked) from exc
             except httpx.ConnectError as exc:
                 if time.monotonic() + pause_s > give_up_at:
                     raise unreachable(self._url, _reason(exc)) from exc
@@ -143,9 +146,27 @@ class AwaitedHttp:
             pause_s *= 2
 
     async def close(self) -> None:
-        """Close all connections."""
-        for pool in self._pools.close():
+        """Close all connections; calls under way fail."""
+        pools = self._pools.close()
+        requests = list(self._requests)
+        for request in requests:
+            request.cancel()  # a connection that is being made would be left over in a closed pool
+        await asyncio.gather(*requests, return_exceptions=True)
+        for pool in pools:
             await pool.aclose()
+
+    async def _ask(self, pool: httpx.AsyncClient, asked: HttpExchange) -> HttpReply:
+        request = asyncio.ensure_future(pool.request(**_arguments(asked)))
+        self._requests.add(request)
+        request.add_done_callback(self._requests.discard)
+        try:
+            async with asyncio.timeout(asked.wait_s):
+                return _reply(await request)
+        except asyncio.CancelledError:
+            task = asyncio.current_task()
+            if not (task and task.cancelling()):  # by `close`
+                raise _closed(self._url) from None
+            raise
 
     def _take(self) -> httpx.AsyncClient:
         try:
@@ -154,9 +175,27 @@ class AwaitedHttp:
             raise _closed(self._url) from None
 
 
+def _received(pool: httpx.Client, asked: HttpExchange) -> HttpReply:
+    """The answer, of which every part must come in time, however many there are."""
+    give_up_at = time.monotonic() + asked.wait_s
+    with pool.stream(**_arguments(asked)) as response:
+        parts = []
+        for part in response.iter_bytes():
+            parts.append(part)
+            if time.monotonic() > give_up_at:
+                raise httpx.ReadTimeout("the answer came too slowly")
+    return HttpReply(response.status_code, response.headers, parts[0] if len(parts) == 1 else b"".join(parts))
+
+
 def _options(address: Address) -> dict[str, Any]:
     verify: ssl.SSLContext | bool = httpx.create_ssl_context() if address.target.startswith("https:") else False
-    return {"base_url": address.target, "limits": _LIMITS, "trust_env": not address.loopback, "verify": verify}
+    return {
+        "base_url": address.target,
+        "headers": {"accept-encoding": "identity"},  # compressing tensors takes longer than sending them
+        "limits": _LIMITS,
+        "trust_env": not address.loopback,
+        "verify": verify,
+    }
 
 
 def _arguments(asked: HttpExchange) -> dict[str, Any]:
@@ -177,12 +216,16 @@ def _error(url: str, exc: Exception, asked: HttpExchange, is_closed: bool) -> In
     if isinstance(exc, httpx.ConnectTimeout):
         return unreachable(url, _reason(exc))
     if isinstance(exc, httpx.TimeoutException):
-        return DeadlineExceeded(f"no answer from {url} within {asked.wait_s:g} s")
+        return _late(url, asked)
     if is_closed:
         return _closed(url)
     if isinstance(exc, RuntimeError):
         raise exc
     return broken(url, _reason(exc))
+
+
+def _late(url: str, asked: HttpExchange) -> DeadlineExceeded:
+    return DeadlineExceeded(f"no answer from {url} within {asked.wait_s:g} s")
 
 
 def _closed(url: str) -> ConnectionFailed:

@@ -1,12 +1,14 @@
-"""What callers hand over as a picture: a path, encoded bytes or an array, told apart and measured.
+"""What callers hand over as a picture: a path, encoded bytes, an open file, an array or a PIL.Image.
 
-Reads only the headers of encoded pictures; nothing is decoded here, the instance does that.
+They are told apart and measured by their headers; nothing is decoded here, the instance does that. Pillow is never
+imported unless the caller has: only then can a picture be one of its.
 """
 
 import os
 import struct
+import sys
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,11 +16,33 @@ from numpy.typing import NDArray
 from inferoxy.errors import InvalidRequest
 from inferoxy.runtime.exif import picture_orientation
 
-Source = str | os.PathLike[str] | bytes | bytearray | memoryview | NDArray[np.uint8]
-
+_PILLOW_MODES = frozenset(
+    {"1", "L", "LA", "La", "P", "PA", "RGB", "RGBA", "RGBa", "RGBX", "CMYK", "YCbCr", "LAB", "HSV"}
+)
 _JPEG_SIZES = frozenset(range(0xC0, 0xD0)) - {0xC4, 0xC8, 0xCC}  # start-of-frame markers
 _JPEG_ALONE = frozenset((0x01, *range(0xD0, 0xD9)))  # markers without a length
 _SWAPS_SIDES = 5  # EXIF orientations from here on have width and height exchanged
+
+
+class OpenFile(Protocol):
+    """A file opened for reading bytes, or anything else that is read so."""
+
+    def read(self) -> bytes:
+        """What is left of it."""
+
+
+class PillowImage(Protocol):
+    """A PIL.Image.Image."""
+
+    @property
+    def mode(self) -> str:
+        """How its pixels are stored."""
+
+    def getexif(self) -> Any:
+        """Its EXIF tags."""
+
+
+Source = str | os.PathLike[str] | bytes | bytearray | memoryview | NDArray[np.uint8] | OpenFile | PillowImage
 
 
 class EncodedPicture(NamedTuple):
@@ -42,23 +66,32 @@ LoadedPicture = EncodedPicture | NDArray[np.uint8]
 def load(source: Source) -> LoadedPicture:
     """The picture as it will travel: encoded as it is, or a contiguous array UINT8 [height, width, 3].
 
+    An open file is read from where it stands. A Pillow image is taken as it is seen: its EXIF orientation is applied,
+    grey and palettes become RGB, transparency is dropped.
+
     Raises:
-        InvalidRequest: It is not a JPEG, PNG or WebP picture, or the array has another dtype or shape.
+        InvalidRequest: It is not a JPEG, PNG or WebP picture, or the array or image is of another kind.
         OSError: The file cannot be read.
     """
     if isinstance(source, np.ndarray):
-        if source.dtype != np.uint8 or source.ndim != 3 or source.shape[2] != 3 or 0 in source.shape:
-            raise InvalidRequest(
-                f"picture: expected an array uint8 [height, width, 3], found {source.dtype} {list(source.shape)}"
-            )
-        return np.ascontiguousarray(source)
+        return _from_array(source)
     if isinstance(source, str | os.PathLike):
         return measure(Path(source).read_bytes(), str(source))
     if isinstance(source, bytes | bytearray | memoryview):
         return measure(source if isinstance(source, bytes) else memoryview(source).cast("B"), "picture")
+    if _is_pillow(source):
+        return _from_pillow(source)
+    if callable(getattr(source, "read", None)):
+        return _from_file(source)
     raise InvalidRequest(
-        f"picture: expected a path, bytes or an array uint8 [height, width, 3], found {type(source).__name__}"
+        "picture: expected a path, bytes, an open file, an array uint8 [height, width, 3] or a PIL.Image, "
+        f"found {type(source).__name__}"
     )
+
+
+def is_at_hand(source: Source) -> bool:
+    """Whether `load` neither reads nor decodes, and so takes no time to speak of."""
+    return isinstance(source, np.ndarray | bytes | bytearray | memoryview)
 
 
 def measure(data: bytes | memoryview, name: str = "picture") -> EncodedPicture:
@@ -80,6 +113,42 @@ def measure(data: bytes | memoryview, name: str = "picture") -> EncodedPicture:
         raise InvalidRequest(f"{name}: the picture's header is cut short or broken") from exc
     found = f"found {len(view)} bytes beginning {head[:8].hex(' ')}" if head else "found nothing"
     raise InvalidRequest(f"{name}: expected a JPEG, PNG or WebP picture, {found}")
+
+
+def _from_array(array: NDArray[Any]) -> NDArray[np.uint8]:
+    if array.dtype == np.uint8 and array.ndim == 3 and array.shape[2] == 3 and 0 not in array.shape:
+        return np.ascontiguousarray(array)
+    several = ": give list(array) for several pictures" if array.ndim == 4 else ""
+    raise InvalidRequest(
+        f"picture: expected an array uint8 [height, width, 3], found {array.dtype} {list(array.shape)}{several}"
+    )
+
+
+def _from_file(file: Any) -> EncodedPicture:
+    data = file.read()
+    if not isinstance(data, bytes | bytearray | memoryview):
+        raise InvalidRequest(
+            f"picture: expected a file opened for bytes ('rb'), found one that reads {type(data).__name__}"
+        )
+    name = getattr(file, "name", "")
+    return measure(bytes(data), name if isinstance(name, str) and name else "picture")
+
+
+def _is_pillow(source: Any) -> bool:
+    pillow = sys.modules.get("PIL.Image")
+    return pillow is not None and isinstance(source, pillow.Image)
+
+
+def _from_pillow(image: Any) -> NDArray[np.uint8]:
+    if image.mode not in _PILLOW_MODES:
+        raise InvalidRequest(f"picture: expected a PIL.Image of 8 bits, such as RGB, found mode {image.mode}")
+    from PIL import ImageOps
+
+    try:
+        upright = ImageOps.exif_transpose(image)
+        return _from_array(np.asarray(upright.convert("RGB")))
+    except (ValueError, SyntaxError) as exc:  # how Pillow tells of a closed file, and of a broken PNG
+        raise InvalidRequest(f"picture: the PIL.Image cannot be read: {exc}") from exc
 
 
 def _jpeg_size(view: memoryview) -> tuple[int, int]:

@@ -2,10 +2,13 @@
 
 import asyncio
 from concurrent.futures import Future
+from pathlib import Path
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
+from inferoxy.client import address as addresses
 from inferoxy.client.address import Address
 from inferoxy.client.calls import ClientProtocol
+from inferoxy.errors import InvalidRequest
 
 
 class BlockingTransport(Protocol):
@@ -56,6 +59,22 @@ class AwaitedPipeliningTransport(Protocol):
 
     def begin(self, asked: Any, /) -> "Asked[asyncio.Future[Any]]":
         """Send, behind what was sent before."""
+
+
+def address_of(url: str, server_key: str | Path | None, client_key: str | Path | None) -> Address:
+    """The address that a URL names, with the keys of an encrypted ZeroMQ connection.
+
+    Raises:
+        InvalidRequest: It is none of the known forms, or a key or its file is wrong.
+    """
+    address = addresses.parse(url)
+    if address.protocol == "zmq":
+        from inferoxy.client import zmq_connection
+
+        return address._replace(curve=zmq_connection.curve_of(server_key, client_key))
+    if server_key or client_key:
+        raise InvalidRequest(f"server_key, client_key: expected an address tcp://… or ipc://…, found {address.url}")
+    return address
 
 
 def protocol_for(address: Address) -> ClientProtocol:

@@ -8,83 +8,37 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from os import PathLike
 from pathlib import Path
-from typing import Any, NamedTuple, TypeVar, overload
+from typing import TYPE_CHECKING, Any, TypeVar, overload
 
 import numpy as np
 from numpy.typing import NDArray
 
-from inferoxy import messages as m
+from inferoxy.client import drawing, exports
+from inferoxy.client.about import Answer, ModelInfo, Served, Size
 from inferoxy.errors import InternalError
 from inferoxy.tensors import Array
+
+__all__ = [
+    "Answer",
+    "Detection",
+    "Detections",
+    "InferResult",
+    "ModelInfo",
+    "Prediction",
+    "Served",
+    "Size",
+    "answer_from",
+    "last_prediction",
+    "last_result",
+]
 
 _BOX_KEYS = ("boxes", "confidence", "class_id", "class_name")
 _SHOWN = 5  # detections spelled out by repr
 
+if TYPE_CHECKING:
+    from inferoxy.client.pictures import Source
+
 _Column = TypeVar("_Column", bound=Sequence[Any] | NDArray[Any])
-
-
-class Size(NamedTuple):
-    """A picture's size in pixels, as it is seen (EXIF orientation applied)."""
-
-    width: int
-    height: int
-
-
-@dataclass(frozen=True, slots=True)
-class Served:
-    """How a request was served. `closed` says why its batch was sent: full, idle, delay, deadline or alone."""
-
-    queue_ms: float = 0.0
-    compute_ms: float = 0.0
-    decode_ms: float = 0.0
-    batch_size: int = 0
-    closed: str = ""
-    instance: str = ""
-
-    @classmethod
-    def of(cls, served: m.Served | None) -> "Served":
-        """The same, from what travels in a response."""
-        if served is None:
-            return cls()
-        return cls(
-            served.queue_us / 1e3,
-            served.compute_us / 1e3,
-            served.decode_us / 1e3,
-            served.batch_size,
-            served.closed,
-            served.instance,
-        )
-
-
-@dataclass(frozen=True, slots=True)
-class ModelInfo:
-    """A registered model version. `state`: starting, ready, idle (starts on the first request) or failing.
-
-    `ready` says whether a request would be run. Inputs and outputs are known once an instance has run. What is None
-    the protocol did not tell: over gRPC these are `default`, `stateless` and `batch_size`.
-    """
-
-    name: str
-    version: str
-    state: str
-    ready: bool = False
-    error: str = ""
-    default: bool | None = None
-    stateless: bool | None = None
-    batch_size: int | None = None
-    platform: str = ""
-    inputs: tuple[m.TensorSpec, ...] = ()
-    outputs: tuple[m.TensorSpec, ...] = ()
-
-
-@dataclass(frozen=True, kw_only=True, eq=False)
-class Answer:
-    """What every answer says about itself."""
-
-    model: str = ""
-    version: str = ""
-    request_id: str = ""
-    served: Served = field(default_factory=Served)
 
 
 @dataclass(frozen=True, kw_only=True, eq=False, repr=False)
@@ -104,8 +58,19 @@ class Prediction(Answer):
         return _to_dict(self, self.value)
 
     def save(self, path: str | PathLike[str]) -> Path:
-        """Write the drawn picture, as it came (see `draw`)."""
+        """Write the drawn picture, as the server sent it (see Client.predict)."""
         return _save(self, path)
+
+    def draw(self) -> NDArray[np.uint8]:
+        """The drawn picture that the server sent, RGB UINT8 [height, width, 3].
+
+        What a model found that are no boxes only the model knows how to draw.
+
+        Raises:
+            InvalidRequest: None came; see `draw` of Client.predict.
+            InferoxyError: OpenCV, of the extra `vision`, is not installed.
+        """
+        return drawing.decoded(self.picture)
 
     def __repr__(self) -> str:
         return f"Prediction({_short(self.value)}{_origin(self)})"
@@ -148,8 +113,8 @@ class Detections(Answer):
     def value(self) -> dict[str, Any]:
         """The prediction as lists, as the model gave it."""
         return {
-            "boxes": [_shortest(box) for box in self.boxes],
-            "confidence": _shortest(self.confidence),
+            "boxes": [shortest(box) for box in self.boxes],
+            "confidence": shortest(self.confidence),
             "class_id": self.class_id.tolist(),
             "class_name": list(self.class_name),
             **self.extra,
@@ -160,8 +125,50 @@ class Detections(Answer):
         return _to_dict(self, self.value)
 
     def save(self, path: str | PathLike[str]) -> Path:
-        """Write the drawn picture, as it came (see `draw`)."""
+        """Write the drawn picture, as the server sent it (see Client.predict)."""
         return _save(self, path)
+
+    def draw(self, picture: "Source | None" = None) -> NDArray[np.uint8]:
+        """The picture with boxes, names and confidences drawn, as the server draws them.
+
+        Args:
+            picture: What was sent, as in Client.predict; None: the drawn picture that the server sent.
+
+        Returns:
+            RGB UINT8 [height, width, 3], the EXIF orientation applied; a new array.
+
+        Raises:
+            InvalidRequest: It is no picture, or one of another size than `image_size`; or none was given and none came.
+            OSError: The file cannot be read.
+            InferoxyError: OpenCV, of the extra `vision`, is not installed.
+        """
+        return drawing.decoded(self.picture) if picture is None else drawing.drawn(self, picture)
+
+    def to_supervision(self) -> Any:
+        """The same as a supervision.Detections, with the class names as its data["class_name"].
+
+        `track_id` of `extra` becomes its tracker_id, `mask` (one [height, width] of 0 and 1 for each box) its mask;
+        other lists with one element for each detection become data.
+
+        Raises:
+            InferoxyError: supervision is not installed.
+            InvalidRequest: The masks are not of the picture's size.
+        """
+        return exports.to_supervision(self)
+
+    def to_coco(
+        self, image_id: int | str, categories: Mapping[str, int] | Mapping[int, int] | None = None
+    ) -> list[dict[str, Any]]:
+        """The detections as COCO results: image_id, category_id, bbox [x, y, width, height] and score.
+
+        Args:
+            image_id: Which picture of the dataset it is.
+            categories: The dataset's category ids by class name or by class id; None: they are the class ids.
+
+        Raises:
+            InvalidRequest: A class is in none of `categories`.
+        """
+        return exports.to_coco(self, image_id, categories)
 
     def above(self, confidence: float) -> "Detections":
         """Those of at least this confidence."""
@@ -316,7 +323,7 @@ def _of_length(count: int, found: _Column) -> _Column:
     return found
 
 
-def _shortest(row: NDArray[np.float32]) -> list[float]:
+def shortest(row: NDArray[np.float32]) -> list[float]:
     """The numbers with no more digits than tell them apart as FP32: 484.198, not 484.197998046875."""
     return [float(str(number)) for number in row]
 

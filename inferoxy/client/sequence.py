@@ -85,7 +85,7 @@ class Sequence:
         return last_prediction(self.predict_all(picture, draw=draw, **parameters))
 
     def predict_all(self, picture: Source, /, *, draw: Draw = "", **parameters: Any) -> list[Detections | Prediction]:
-        """All answers to the next picture; see `predict`. Over gRPC, and with `draw` over HTTP, there can be one."""
+        """All answers to the next picture; see `predict`. With `draw` over HTTP there can be one."""
         check_draw(draw)
         with self._one_at_a_time():
             loaded = load(picture)
@@ -108,7 +108,7 @@ class Sequence:
         parameters: Mapping[str, Any] | None = None,
         outputs: Items[str] = (),
     ) -> list[InferResult]:
-        """All answers to the next input tensors. Over HTTP and gRPC there can be one."""
+        """All answers to the next input tensors. Over HTTP there can be one."""
         with self._one_at_a_time():
             arrays, wanted = arrays_of(inputs), list(outputs)
             return self._begin(lambda call: self._protocol.infer_all(call, arrays, wanted), parameters or {}).result()

@@ -69,11 +69,31 @@ def predict_batch(samples, draw):
     ]
 """
 
+COUNTDOWN = """
+import numpy as np
+
+from inferoxy.runtime import Model
+
+class Countdown(Model):
+    inputs = {"FROM": ("INT32", [1])}
+    outputs = {"NOW": ("INT32", [1])}
+    decoupled = True
+
+    def infer_each(self, requests):
+        return [self._down(int(request["FROM"][0])) for request in requests]
+
+    def _down(self, number):
+        if number > 9:
+            raise ValueError(f"{number} is too high")
+        for now in range(number, 0, -1):
+            yield {"NOW": np.array([now], np.int32)}
+"""
+
 BROKEN = """
 raise RuntimeError("the weights are not there")
 """
 
-SOURCES = {"mean": MEAN, "scale": SCALE, "words": WORDS, "count": COUNT, "broken": BROKEN}
+SOURCES = {"mean": MEAN, "scale": SCALE, "words": WORDS, "count": COUNT, "countdown": COUNTDOWN, "broken": BROKEN}
 
 
 def write_models(folder: Path) -> str:

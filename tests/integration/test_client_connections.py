@@ -1,12 +1,14 @@
 """Claims about the client's connections: servers that are not there or die, clients that are closed or forgotten."""
 
 import asyncio
+import re
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from importlib import metadata
 from pathlib import Path
 
 import pytest
@@ -97,20 +99,81 @@ def test_a_client_that_nobody_closed_does_not_keep_the_process_alive(url: str) -
     assert done.returncode == 1
 
 
-def test_the_client_needs_nothing_of_the_server_s_dependencies(url: str, tmp_path: Path) -> None:
-    code = f"""
+CLIENT_NEEDS = ("grpcio", "httpx", "msgspec", "numpy", "protobuf", "pyzmq")
+
+
+def normal(name: str) -> str:
+    """A distribution's name as all its spellings have it."""
+    return re.sub(r"[-_.]+", "-", name).lower()
+
+
+def modules_not_of(distributions: tuple[str, ...]) -> set[str]:
+    """The importable top-level modules of all that is installed here, but these and what they need."""
+    wanted, needed = list(distributions), set[str]()
+    installed = {normal(str(found.metadata["Name"])): found for found in metadata.distributions()}
+    while wanted:
+        name = normal(wanted.pop())
+        if name in installed and name not in needed:
+            needed.add(name)
+            required = [line for line in installed[name].requires or () if "extra ==" not in line]
+            wanted += [re.split(r"[^\w.-]", line)[0] for line in required]
+    needed.add("inferoxy")
+    return {
+        module
+        for module, owners in metadata.packages_distributions().items()
+        if not {normal(owner) for owner in owners} & needed
+    }
+
+
+REFUSE = """
 import sys
+refused = set(sys.argv[1].split(","))
 class Refuse:
     def find_spec(self, name, path=None, target=None):
-        if name.split(".")[0] in {{"pydantic", "fastapi", "yaml", "structlog", "cv2", "PIL", "simplejpeg", "uvicorn"}}:
-            raise ModuleNotFoundError(name)
+        if name.partition(".")[0] in refused:
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 sys.meta_path.insert(0, Refuse())
+"""
+
+
+def test_the_client_needs_only_six_packages_for_files_arrays_tensors_and_drawings(url: str, tmp_path: Path) -> None:
+    refused = modules_not_of(CLIENT_NEEDS)
+    assert {"fastapi", "pydantic", "yaml", "structlog", "cv2", "PIL", "simplejpeg", "rich", "typer"} <= refused
+    code = f"""{REFUSE}
+import numpy as np
 from inferoxy import Client
 with Client({url!r}) as client:
-    print(len(client.predict("detector", {str(SAMPLE)!r}, draw="jpeg")))
+    found = client.predict("detector", {str(SAMPLE)!r}, draw="jpeg")
+    found.save("drawn.jpg")
+    assert client.predict("mean", np.full((4, 5, 3), 7, np.uint8)).value["mean"] == [7.0, 7.0, 7.0]
+    assert client.infer("scale", {{"IN": np.ones((1, 4), np.float32)}})["SUM"].item() == 4.0
+    items = list(client.predict_many("detector", [{str(SAMPLE)!r}] * 3, progress=True))
+    assert [len(item.answer) for item in items] == [len(found)] * 3
+    assert len(client.models()) == 7
+    print(len(found), len(found.to_coco(1)))
 """
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, timeout=30.0, check=False, cwd=tmp_path
-    )
+    command = [sys.executable, "-c", code, ",".join(refused)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=30.0, check=False, cwd=tmp_path)
     assert done.returncode == 0, done.stderr
-    assert int(done.stdout) >= 5
+    assert int(done.stdout.split()[0]) == int(done.stdout.split()[1]) >= 5
+    assert (tmp_path / "drawn.jpg").read_bytes().startswith(b"\xff\xd8\xff")
+
+
+def test_importing_the_package_imports_nothing_but_the_standard_library() -> None:
+    code = """
+import sys
+before = set(sys.modules)
+import inferoxy
+new = {name.partition(".")[0] for name in set(sys.modules) - before}
+print(*sorted(new - set(sys.stdlib_module_names)))
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=20.0, check=True)
+    assert done.stdout.split() == ["inferoxy"]
+
+
+def test_each_protocol_imports_its_own_library_alone() -> None:
+    libraries = {"http://127.0.0.1:1": "httpx", "grpc://127.0.0.1:1": "grpc", "tcp://127.0.0.1:1": "zmq"}
+    for address, library in libraries.items():
+        code = f"import sys; from inferoxy import Client; Client({address!r}).close(); print(*sys.modules)"
+        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=20.0, check=True)
+        assert {"httpx", "grpc", "zmq"} & set(done.stdout.split()) == {library}

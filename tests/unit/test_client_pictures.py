@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from inferoxy.client.pictures import EncodedPicture, load, measure
+from inferoxy.client.pictures import EncodedPicture, is_at_hand, load, measure
 from inferoxy.errors import InvalidRequest
 from inferoxy.runtime.decode import decode_picture
 
@@ -80,7 +80,7 @@ def test_an_array_of_another_form_is_refused_with_what_was_found(shape: tuple[in
 
 
 def test_another_type_is_refused() -> None:
-    with pytest.raises(InvalidRequest, match="expected a path, bytes or an array"):
+    with pytest.raises(InvalidRequest, match=r"expected a path, bytes, an open file, an array .* found int"):
         load(17)  # type: ignore[arg-type]
 
 
@@ -103,3 +103,68 @@ def test_damaged_bytes_give_a_picture_or_invalid_request_and_nothing_else(form: 
         measure(bytes(cut)).seen_size  # noqa: B018
     except InvalidRequest:
         pass
+
+
+def test_an_open_file_is_read_from_where_it_stands(tmp_path: Path) -> None:
+    data = encoded("PNG")
+    path = tmp_path / "a.png"
+    path.write_bytes(b"head" + data)
+    with path.open("rb") as file:
+        file.seek(4)
+        assert load(file) == load(io.BytesIO(data)) == load(data)
+    path.write_bytes(b"hello")
+    with path.open("rb") as file, pytest.raises(InvalidRequest, match=r"a\.png: expected a JPEG, PNG or WebP"):
+        load(file)
+
+
+def test_a_file_opened_for_text_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "a.txt"
+    path.write_text("x")
+    with (
+        path.open() as file,
+        pytest.raises(InvalidRequest, match=r"opened for bytes \('rb'\), found one that reads str"),
+    ):
+        load(file)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("mode", ["RGB", "L", "P", "RGBA", "CMYK", "1"])
+def test_a_pillow_image_of_any_8_bit_mode_becomes_rgb(mode: str) -> None:
+    image = Image.new("RGB", (7, 4), (255, 255, 255)).convert(mode)
+    loaded = load(image)
+    assert isinstance(loaded, np.ndarray)
+    assert (loaded.shape, loaded.dtype, loaded.flags.c_contiguous) == ((4, 7, 3), np.uint8, True)
+    assert loaded.min() == 255
+
+
+def test_a_pillow_image_of_16_bits_is_refused_because_it_would_be_clipped() -> None:
+    with pytest.raises(InvalidRequest, match=r"expected a PIL\.Image of 8 bits, such as RGB, found mode I;16"):
+        load(Image.new("I;16", (4, 4)))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_a_pillow_image_is_seen_as_the_file_it_was_opened_from(orientation: int) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = orientation
+    target = io.BytesIO()
+    pixels = np.random.default_rng(1).integers(0, 256, (21, 37, 3), np.uint8)
+    Image.fromarray(pixels).save(target, "PNG", exif=exif)
+    assert np.array_equal(load(Image.open(target)), decode_picture(target.getvalue(), "png"))
+
+
+def test_a_pillow_image_whose_file_is_cut_short_or_closed_is_an_error_of_that_picture() -> None:
+    with pytest.raises(OSError, match="truncated"):
+        load(Image.open(io.BytesIO(encoded("JPEG", (400, 400))[:900])))
+    image = Image.open(io.BytesIO(encoded("PNG")))
+    image.close()
+    with pytest.raises(InvalidRequest, match=r"PIL\.Image cannot be read"):
+        load(image)
+
+
+def test_several_pictures_in_one_array_are_told_how_to_be_given() -> None:
+    with pytest.raises(InvalidRequest, match=r"found uint8 \[2, 4, 5, 3\]: give list\(array\) for several"):
+        load(np.zeros((2, 4, 5, 3), np.uint8))
+
+
+def test_only_what_is_in_memory_is_at_hand(tmp_path: Path) -> None:
+    assert is_at_hand(b"") is is_at_hand(np.zeros((1, 1, 3), np.uint8)) is True
+    assert is_at_hand(tmp_path) is is_at_hand(io.BytesIO()) is is_at_hand(Image.new("RGB", (1, 1))) is False

@@ -17,7 +17,16 @@ from inferoxy.config import Settings, split_address
 from inferoxy.errors import InferoxyError
 
 SHARED_MEMORY = Path("/dev/shm")
-_FLAGS = ("rest", "grpc", "admin", "zmq")
+
+# Each address, and how another one is given.
+_ADDRESSES = {
+    "rest": "with --rest HOST:PORT",
+    "grpc": "with --grpc HOST:PORT",
+    "admin": "with --admin HOST:PORT",
+    "zmq": "with --zmq tcp://HOST:PORT",
+    "legacy_requests": "in the settings",
+    "legacy_results": "in the settings",
+}
 
 
 class Refused(InferoxyError):
@@ -61,12 +70,12 @@ def with_free_ports(settings: Settings) -> Settings:
     """
     chosen: dict[str, str] = {}
     with contextlib.ExitStack() as held:
-        for flag in _FLAGS:
-            address = getattr(settings, flag)
+        for name in _ADDRESSES:
+            address = getattr(settings, name)
             scheme, separator, rest = address.rpartition("://")
             if not address or scheme == "ipc":
                 continue
-            chosen[flag] = scheme + separator + _bind(flag, rest, held)
+            chosen[name] = scheme + separator + _bind(name, rest, held)
     return settings.model_copy(update=chosen)
 
 
@@ -98,10 +107,9 @@ def sweep(settings: Settings) -> None:
                 path.unlink()
 
 
-def _bind(flag: str, address: str, held: contextlib.ExitStack) -> str:
-    """The address with a port that is free now; bound until `held` ends, so that no other flag gets the same."""
+def _bind(name: str, address: str, held: contextlib.ExitStack) -> str:
+    """The address with a port that is free now; bound until `held` ends, so that no other gets the same."""
     host, port = split_address(address)
-    other = f"choose another with --{flag} {'tcp://' if flag == 'zmq' else ''}HOST:PORT"
     if host == "*":
         host = "0.0.0.0"
     try:
@@ -114,5 +122,5 @@ def _bind(flag: str, address: str, held: contextlib.ExitStack) -> str:
         sock.listen(1)
     except OSError as exc:
         why = "is already in use" if exc.errno == errno.EADDRINUSE else f"cannot be used: {exc.strerror}"
-        raise Refused(f"{flag}: {address} {why}; {other}") from exc
+        raise Refused(f"{name}: {address} {why}; choose another {_ADDRESSES[name]}") from exc
     return address if port else f"{address.rpartition(':')[0]}:{sock.getsockname()[1]}"

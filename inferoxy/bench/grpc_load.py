@@ -1,4 +1,4 @@
-"""Load over gRPC: inference.GRPCInferenceService/ModelInfer on one channel per slot, up to CHANNELS.
+"""Load over gRPC: the unary call that the client makes, on one channel per slot, up to CHANNELS.
 
 Requests are serialised once and answers parsed only where they are kept; even so grpc.aio takes about as long for a
 call as the server does, so a fast server needs several processes to be loaded.
@@ -13,7 +13,7 @@ from inferoxy.bench.connections import AGAIN_S, CONNECT_S, Receiver
 from inferoxy.bench.traffic import Question
 from inferoxy.client.address import Address
 from inferoxy.client.calls import unreachable
-from inferoxy.client.grpc_protocol import SERVICE, GrpcExchange, GrpcReply
+from inferoxy.client.grpc_protocol import GrpcExchange, GrpcReply
 
 CHANNELS = 64
 _OPTIONS = [
@@ -35,6 +35,7 @@ class GrpcConnections:
         self._receiver = receiver
         exchanges: list[GrpcExchange] = [question.exchange() for question in asked]
         self._requests: list[bytes] = [exchange.request.SerializeToString() for exchange in exchanges]
+        self._method = f"/{exchanges[0].service}/{exchanges[0].method}"
         self._answer = exchanges[0].response
         self._channels: list[Any] = []
         self._methods: list[Any] = []
@@ -45,7 +46,7 @@ class GrpcConnections:
         for _ in range(min(slots, CHANNELS)):
             channel = grpc.aio.insecure_channel(self._address.target, options=_OPTIONS)
             self._channels.append(channel)
-            self._methods.append(channel.unary_unary(f"/{SERVICE}/ModelInfer"))
+            self._methods.append(channel.unary_unary(self._method))
         try:
             async with asyncio.timeout(CONNECT_S):
                 for channel in self._channels:

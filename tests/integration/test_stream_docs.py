@@ -137,7 +137,7 @@ def test_the_page_shows_what_the_model_drew(addresses: Addresses, tmp_path: Path
             return str(browser.evaluate("document.getElementById('found').textContent"))
 
         wait_until(lambda: re.match(r"\d+: ", shown()) is not None, WAIT_S, shown)
-        assert browser.evaluate("document.getElementById('drawn').naturalWidth") == 640
+        wait_until(lambda: browser.evaluate("document.getElementById('drawn').naturalWidth") == 640, WAIT_S, shown)
         before = int(shown().partition(":")[0])
         time.sleep(2.0)
         assert int(shown().partition(":")[0]) > before + 5

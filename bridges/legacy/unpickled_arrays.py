@@ -6,6 +6,7 @@ Invariant: an array has numbers of DTYPES, and exactly the bytes that its shape 
 """
 
 import math
+from abc import ABC, abstractmethod
 from enum import Enum
 from typing import Any
 
@@ -70,16 +71,16 @@ class Budget:
             )
 
 
-class Pending:
+class Pending(ABC):
     """Something of numpy whose state may still come."""
 
+    @abstractmethod
     def build(self, state: Any, budget: Budget) -> None:
         """Take the state over.
 
         Raises:
             InvalidRequest: It is none that numpy gives.
         """
-        raise NotImplementedError
 
 
 class Dtype(Pending):

@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from tests.integration.client_models import SAMPLE, write_models
-from tests.integration.stack import Stack
+from tests.integration.stack import Stack, wait_until
 
 ROWS = np.arange(8, dtype=np.float32).reshape(2, 4)
 SCALE = {"inputs": [{"name": "IN", "datatype": "FP32", "shape": [2, 4], "data": ROWS.ravel().tolist()}]}
@@ -25,6 +25,8 @@ LENGTH = "inference-header-content-length"
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     with Stack(write_models(tmp_path_factory.mktemp("models"))) as running:
+        load = f"{running.rest_url}/v2/repository/models/scale/load"  # done when every part has heard of the others
+        wait_until(lambda: httpx.post(load, timeout=30.0).is_success, 30.0)
         yield running
 
 
@@ -237,6 +239,7 @@ def test_an_output_in_shared_memory_that_does_not_fit_writes_nothing(client: htt
 def test_what_is_switched_off_says_so() -> None:
     settings = {"v2": {"repository": False, "shared_memory": False}}
     with Stack(settings=settings) as running, httpx.Client(base_url=running.rest_url) as client:
+        wait_until(lambda: client.get("/readyz").is_success, 10.0)
         for path in ("repository/models/m/load", "repository/models/m/unload"):
             answer = client.post(f"/v2/{path}")
             assert (answer.status_code, answer.json()["code"]) == (501, "UNSUPPORTED")
